@@ -1,0 +1,1 @@
+"""Values: axes, calibration, cubes, slices, points, detectors, metadata and history."""

@@ -1,0 +1,42 @@
+"""The base of everything that is described by validated parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from py4DSTEM.errors import ParameterError
+
+__all__ = ["Parameters", "readable"]
+
+
+class Parameters(BaseModel):
+    """A frozen pydantic model that refuses unknown keys and raises `ParameterError`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ParameterError(readable(error, type(self))) from None
+
+
+def readable(error: ValidationError, model: type[BaseModel]) -> str:
+    """All problems of a validation, one per line: where, what, and the nearest known name."""
+    return "\n".join(_line(problem, model) for problem in error.errors(include_url=False))
+
+
+def _line(problem: Any, model: type[BaseModel]) -> str:
+    import difflib
+
+    where = ".".join(str(part) for part in problem["loc"]) or model.__name__
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(problem["loc"][-1]), model.model_fields, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(model.model_fields)}"
+        return f"{model.__name__}: unknown parameter {where!r}; {hint}"
+    got = problem.get("input")
+    shown = f" (got {got!r})" if isinstance(got, str | int | float | bool | None) else ""
+    return f"{model.__name__}: {where}: {message}{shown}"

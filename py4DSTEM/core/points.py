@@ -1,0 +1,90 @@
+"""Ragged lists of points, one per scan position, as one flat table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.history import History
+from py4DSTEM.errors import ShapeError
+
+__all__ = ["PointTable"]
+
+
+@dataclass(frozen=True, eq=False)
+class PointTable:
+    """All points of a scan in one structured array.
+
+    Parameters
+    ----------
+    points : (n,) structured
+        Every point, position after position in C order; fields such as ``qx, qy, intensity``.
+    offsets : (Rx * Ry + 1,) int64
+        Position p holds ``points[offsets[p] : offsets[p + 1]]``.
+    shape : (int, int)
+        Scan shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> one = np.array([(1.0, 2.0)], dtype=[("qx", "f8"), ("qy", "f8")])
+    >>> table = PointTable.from_lists([[one, one[:0]]])
+    >>> table[0, 0]["qx"], len(table[0, 1])
+    (array([1.]), 0)
+    """
+
+    points: NDArray[Any]
+    offsets: NDArray[np.int64]
+    shape: tuple[int, int]
+    calibration: Calibration = field(default_factory=Calibration)
+    history: History = field(default_factory=History)
+    name: str = "points"
+    Q_shape: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        offsets = np.asarray(self.offsets, np.int64)
+        count = self.shape[0] * self.shape[1]
+        if offsets.shape != (count + 1,):
+            raise ShapeError(
+                f"a scan of {self.shape} needs {count + 1} offsets, not {offsets.shape}"
+            )
+        if offsets[0] != 0 or offsets[-1] != len(self.points) or (np.diff(offsets) < 0).any():
+            raise ShapeError("offsets must rise from 0 to the number of points")
+        object.__setattr__(self, "offsets", offsets)
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Sequence[NDArray[Any]]], **values: Any) -> PointTable:
+        """Build from ``rows[rx][ry]``, each a structured array of the same dtype."""
+        flat = [np.asarray(cell) for row in rows for cell in row]
+        lengths = np.array([0, *map(len, flat)], np.int64)
+        points = np.concatenate(flat) if flat else np.empty(0)
+        return cls(points, np.cumsum(lengths), (len(rows), len(rows[0]) if rows else 0), **values)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.points.dtype
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Points per scan position, (Rx, Ry)."""
+        return np.diff(self.offsets).reshape(self.shape)
+
+    def __getitem__(self, position: tuple[int, int]) -> NDArray[Any]:
+        rx, ry = position
+        nx, ny = self.shape
+        if not (-nx <= rx < nx and -ny <= ry < ny):
+            raise IndexError(f"position {position} is outside the scan of {self.shape}")
+        p = (rx % nx) * ny + ry % ny
+        return self.points[self.offsets[p] : self.offsets[p + 1]]
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        fields = ", ".join(self.dtype.names or ())
+        return f"<PointTable {self.name!r} {self.shape}, {len(self)} points ({fields})>"

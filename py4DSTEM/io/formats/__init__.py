@@ -1,0 +1,7 @@
+"""One module per file format; each lists its classes in ``FORMATS``."""
+
+MODULES = (
+    "npy",
+    "raw",
+)
+"""Modules of this package, in the order in which equal matches are tried."""

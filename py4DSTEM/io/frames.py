@@ -1,0 +1,226 @@
+"""Frames of fixed size inside files: mapped into memory, or read where mapping is impossible."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from py4DSTEM.errors import CorruptFile, ParameterError
+
+__all__ = ["FileFrames", "JoinedFrames", "MemoryFrames"]
+
+Array = NDArray[Any]
+Decoder = Callable[[Array], Array]
+
+
+class FileFrames:
+    """Frames of equal size at equal distances in one file; nothing is read before it is asked for.
+
+    Frame i occupies ``frame_bytes`` bytes from ``offset + i * stride_bytes``.  The file is mapped
+    into memory where the address space allows it, else every call reads its bytes (`pread`); both
+    are safe from several threads.
+
+    Parameters
+    ----------
+    path : path
+    shape : (n, Qx, Qy)
+        As delivered, after `decode`.
+    dtype : dtype
+        Of the delivered frames; with a byte order.
+    offset, stride_bytes : int
+        Where frame 0 starts; from one frame to the next (default: no gap).
+    stored_bytes : int, optional
+        Bytes of one stored frame, where they differ from the delivered ones.
+    decode : callable, optional
+        Turns stored bytes ``(m, stored_bytes) uint8`` into frames ``(m, Qx, Qy)``.  Must be
+        picklable (a function of a module).
+    format : str
+        For messages.
+
+    Raises
+    ------
+    CorruptFile
+        The file is shorter than the frames need.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        shape: tuple[int, int, int],
+        dtype: DTypeLike,
+        *,
+        offset: int = 0,
+        stride_bytes: int | None = None,
+        stored_bytes: int | None = None,
+        decode: Decoder | None = None,
+        format: str = "raw",
+    ) -> None:
+        self.path = Path(path)
+        self._shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+        self._dtype = np.dtype(dtype)
+        frame = self._shape[1] * self._shape[2] * self._dtype.itemsize
+        self._stored = frame if stored_bytes is None else int(stored_bytes)
+        self._stride = self._stored if stride_bytes is None else int(stride_bytes)
+        self._offset, self._decode, self.format = int(offset), decode, format
+        if min(self._shape) < 1 or self._stride < self._stored or self._offset < 0:
+            raise ParameterError(f"impossible layout: {self._shape} frames, stride {self._stride}")
+        self._check_size()
+        self._map: Array | None = None
+        self._mappable = True
+        self._fd: int | None = None
+
+    def _check_size(self) -> None:
+        need = self._offset + (self._shape[0] - 1) * self._stride + self._stored
+        size = os.stat(self.path).st_size
+        if size < need:
+            raise CorruptFile(
+                "the file is shorter than its header says",
+                path=self.path,
+                format=self.format,
+                offset=size,
+                expected=f"{need} bytes",
+                got=f"{size} bytes",
+                hint="It was probably not copied completely: compare with the original",
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    def __repr__(self) -> str:
+        return f"<FileFrames {self.path.name} {self._shape} {self._dtype}>"
+
+    def read_frames(self, start: int, stop: int) -> Array:
+        """Frames ``start … stop-1`` as ``(stop - start, Qx, Qy)``; a view where possible."""
+        count = max(0, stop - start)
+        if count == 0:
+            return np.empty((0, *self._shape[1:]), self._dtype)
+        stored = self._bytes(start, count)
+        if self._decode is not None:
+            return self._decode(stored)
+        if not stored.flags.c_contiguous:
+            stored = np.ascontiguousarray(stored)
+        return stored.view(self._dtype).reshape(count, *self._shape[1:])
+
+    def _bytes(self, start: int, count: int) -> Array:
+        """Stored bytes of frames, (count, stored_bytes) uint8."""
+        at = self._offset + start * self._stride
+        span = (count - 1) * self._stride + self._stored
+        mapped = self._mapped()
+        flat = self._pread(at, span) if mapped is None else mapped[at : at + span]
+        return np.lib.stride_tricks.as_strided(
+            flat, (count, self._stored), (self._stride, 1), writeable=False
+        )
+
+    def _mapped(self) -> Array | None:
+        if self._map is None and self._mappable:
+            try:
+                with open(self.path, "rb") as f:
+                    view = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = np.frombuffer(view, np.uint8)
+            except (OSError, ValueError, OverflowError):
+                self._mappable = False  # no address space, or a file system without mmap
+        return self._map
+
+    def _pread(self, at: int, size: int) -> Array:
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        out = np.empty(size, np.uint8)
+        view, done = memoryview(out), 0
+        while done < size:
+            got = os.preadv(self._fd, [view[done:]], at + done)
+            if got == 0:
+                raise CorruptFile(
+                    "the file ended while it was read",
+                    path=self.path,
+                    format=self.format,
+                    offset=at + done,
+                    expected=f"{size} bytes",
+                    got=f"{done} bytes",
+                    hint="Something is shortening the file: is it still being copied?",
+                )
+            done += got
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_map": None, "_fd": None, "_mappable": True}
+
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            os.close(self._fd)  # type: ignore[arg-type]
+
+
+class JoinedFrames:
+    """Several frame sources of the same frame shape, one after the other."""
+
+    def __init__(self, parts: list[Any]) -> None:
+        if len({(p.shape[1:], np.dtype(p.dtype)) for p in parts}) != 1:
+            raise ParameterError("files of one scan must have the same frame shape and dtype")
+        self.parts = parts
+        self._starts = np.cumsum([0, *[int(p.shape[0]) for p in parts]])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        _, qx, qy = self.parts[0].shape
+        return int(self._starts[-1]), int(qx), int(qy)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.parts[0].dtype)
+
+    def read_frames(self, start: int, stop: int) -> Array:
+        """Frames ``start … stop-1``; copied only where a call spans two files."""
+        pieces = [
+            part.read_frames(max(start - first, 0), min(stop, last) - first)
+            for part, first, last in zip(
+                self.parts, self._starts[:-1].tolist(), self._starts[1:].tolist(), strict=True
+            )
+            if first < stop and start < last
+        ]
+        if not pieces:
+            return np.empty((0, *self.shape[1:]), self.dtype)
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+class MemoryFrames:
+    """Frames of an array-like ``(n, Qx, Qy)`` (numpy, h5py, zarr, dask)."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, qx, qy = map(int, self.array.shape)
+        return n, qx, qy
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.array.dtype)
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        chunks = getattr(self.array, "chunks", None)
+        if not chunks or len(chunks) != 3:
+            return None
+        return tuple(int(c[0]) if isinstance(c, tuple) else int(c) for c in chunks)
+
+    def read_frames(self, start: int, stop: int) -> Array:
+        """Frames ``start … stop-1``."""
+        reader = getattr(self.array, "read_frames", None)
+        if reader is not None:
+            frames: Array = reader(start, stop)
+            return frames
+        part = self.array[start:stop]
+        if hasattr(part, "compute"):
+            part = part.compute(scheduler="synchronous")
+        return np.asarray(part)

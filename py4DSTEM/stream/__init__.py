@@ -1,0 +1,1 @@
+"""Tiles, operations and the engine: the only loop over a scan in the package."""

@@ -1,0 +1,368 @@
+"""The one loop over the scan: tiles in, parts folded in order, results out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.lazy import read_block
+from py4DSTEM.errors import Cancelled, ParameterError, ShapeError
+from py4DSTEM.stream.operation import Measures, Operation, Parts, PerScan, Ragged, Reduced
+from py4DSTEM.stream.options import RunOptions
+from py4DSTEM.stream.progress import reporter
+from py4DSTEM.stream.tile import Block, Tile, plan_tiles
+
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import Kernels, Measured
+
+__all__ = ["run", "stream_tiles"]
+
+T = TypeVar("T")
+
+TILES_AHEAD = 3
+"""Finished tiles that may wait, per worker, for an earlier one that is slow."""
+
+
+def run(
+    operations: Operation | Sequence[Operation],
+    cube: Cube,
+    *,
+    where: ArrayLike | None = None,
+    options: RunOptions | None = None,
+) -> Any:
+    """Run one or several operations in a single pass over a scan.
+
+    Parameters
+    ----------
+    operations : Operation or sequence of Operation
+        All of them see each pattern once; each tile is read once for all.
+    cube : Cube
+    where : (Rx, Ry) bool or float, optional
+        Scan positions that count, or their weights; tiles without any are not read.
+    options : RunOptions, optional
+
+    Returns
+    -------
+    object or tuple
+        What the operation's `finish` gives; a tuple for a sequence of operations.
+
+    Raises
+    ------
+    Cancelled
+        ``options.cancel`` was set.
+
+    Notes
+    -----
+    Parts are merged in tile order, so the bits are the same for any number of workers.
+    """
+    single = isinstance(operations, Operation)
+    ops = [operations] if isinstance(operations, Operation) else list(operations)
+    if not ops:
+        raise ParameterError("run needs at least one operation")
+    options = options or RunOptions()
+    kernels = _kernels()
+    weights = None if where is None else _position_weights(where, cube.R_shape)
+    jobs = [_Job(op, op.prepare(cube, kernels)) for op in ops]
+    request = _Request.of(jobs, cube, kernels)
+    label = ", ".join(op.kind for op in ops)
+
+    def work(tile: Tile) -> list[Parts]:
+        measured = request.measure(tile, kernels)
+        return [
+            job.op.step(job.plan, replace(tile, measured=m), kernels)
+            for job, m in zip(jobs, measured, strict=True)
+        ]
+
+    folders = [_Folder(job.op, cube.R_shape) for job in jobs]
+    for block, parts in stream_tiles(cube, work, weights=weights, options=options, label=label):
+        for folder, part in zip(folders, parts, strict=True):
+            folder.add(block, part)
+    results = [
+        job.op.finish(cube, job.plan, folder.result(weights), _history(cube, job.op, where))
+        for job, folder in zip(jobs, folders, strict=True)
+    ]
+    return results[0] if single else tuple(results)
+
+
+def _kernels() -> Kernels:
+    from py4DSTEM import kernels
+
+    return kernels.compiled()
+
+
+def _history(cube: Cube, op: Operation, where: ArrayLike | None) -> Any:
+    parameters = op.parameters()
+    if where is not None:
+        mask = np.asarray(where)
+        parameters["where"] = {"positions": int(np.count_nonzero(mask)), "of": int(mask.size)}
+    return cube.history.then(op.kind, parameters, op.version, op.cites)
+
+
+def _position_weights(where: ArrayLike, R_shape: tuple[int, int]) -> NDArray[np.float64]:
+    weights = np.asarray(where, dtype=np.float64)
+    if weights.shape != R_shape:
+        raise ShapeError(f"where has shape {weights.shape}, the scan {R_shape}")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ParameterError("where must hold finite weights that are not negative")
+    if not weights.any():
+        raise ParameterError("where selects no scan position")
+    return weights
+
+
+# ---- what the operations ask for -----------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Job:
+    op: Operation
+    plan: Any
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """The measures of all operations as one call of the fused kernel."""
+
+    asked: tuple[Measures | None, ...]
+    detectors: Any
+    moments: bool
+    sums: bool
+    squares: bool
+    maximum: bool
+
+    @classmethod
+    def of(cls, jobs: Sequence[_Job], cube: Cube, kernels: Kernels) -> _Request:
+        asked = tuple(job.op.measures(job.plan) for job in jobs)
+        wanted = [m for m in asked if m is not None]
+        stacks = [m.detectors for m in wanted if m.detectors is not None]
+        for stack in stacks:
+            if stack.ndim != 3 or stack.shape[1:] != cube.Q_shape:
+                raise ShapeError(f"detectors of {stack.shape[1:]} on patterns of {cube.Q_shape}")
+        compiled = kernels.compile_detectors(np.concatenate(stacks)) if stacks else None
+        flags = {
+            name: any(getattr(m, name) for m in wanted)
+            for name in ("moments", "sums", "squares", "maximum")
+        }
+        return cls(asked, compiled, **flags)
+
+    def measure(self, tile: Tile, kernels: Kernels) -> list[Measured | None]:
+        """Measure a tile once and hand each operation its own part."""
+        if not any(m is not None for m in self.asked):
+            return [None] * len(self.asked)
+        full = kernels.measure(
+            tile.frames,
+            self.detectors,
+            moments=self.moments,
+            sums=self.sums,
+            squares=self.squares,
+            maximum=self.maximum,
+            weights=tile.weights,
+        )
+        return list(self._share(full))
+
+    def _share(self, full: Measured) -> Iterator[Measured | None]:
+        start = 0
+        for asked in self.asked:
+            if asked is None:
+                yield None
+                continue
+            count = 0 if asked.detectors is None else len(asked.detectors)
+            part = None if full.detectors is None else full.detectors[:, start : start + count]
+            yield full._replace(detectors=part)
+            start += count
+
+
+# ---- tiles through a pool ------------------------------------------------------------------------
+def stream_tiles(
+    cube: Cube,
+    work: Callable[[Tile], T],
+    *,
+    weights: NDArray[np.float64] | None = None,
+    options: RunOptions | None = None,
+    label: str = "scan",
+) -> Iterator[tuple[Block, T]]:
+    """Apply `work` to every tile, in threads; yield results in tile order.
+
+    Bounded: at most a few finished results per worker wait for their turn.  Closing the iterator
+    stops the workers.
+    """
+    options = options or RunOptions()
+    workers = options.worker_count()
+    plan = plan_tiles(cube.data, options.budget_bytes() // (workers * 2))
+    blocks = [b for b in plan if weights is None or weights[b.rx, b.ry].any()]
+
+    def job(block: Block) -> T:
+        with _context(cube, block):
+            return work(_read_tile(cube, block, weights))
+
+    with reporter(options.progress) as report:
+        report(0, len(blocks), label)
+        source = _inline(job, blocks) if workers == 1 else _pooled(job, blocks, workers)
+        try:
+            for done, (block, result) in enumerate(source, start=1):
+                if options.cancel is not None and options.cancel.is_set():
+                    raise Cancelled(f"{label} was cancelled after {done} of {len(blocks)} tiles")
+                yield block, result
+                report(done, len(blocks), label)
+        finally:
+            source.close()
+
+
+def _read_tile(cube: Cube, block: Block, weights: NDArray[np.float64] | None) -> Tile:
+    frames = read_block(cube.data, block.rx, block.ry)
+    native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
+    return Tile(block, native, None if weights is None else weights[block.rx, block.ry].ravel())
+
+
+@contextmanager
+def _context(cube: Cube, block: Block) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        source = cube.metadata.source or cube.name
+        error.add_note(f"while processing scan block {block} of {source}")
+        raise
+
+
+def _inline(
+    job: Callable[[Block], T], blocks: Sequence[Block]
+) -> Generator[tuple[Block, T], None, None]:
+    for block in blocks:
+        yield block, job(block)
+
+
+def _pooled(
+    job: Callable[[Block], T], blocks: Sequence[Block], workers: int
+) -> Generator[tuple[Block, T], None, None]:
+    pool = _Pool(job, blocks, workers * TILES_AHEAD)
+    threads = [
+        threading.Thread(target=pool.work, name=f"py4DSTEM-{k}", daemon=True)
+        for k in range(min(workers, len(blocks)))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        for position, block in enumerate(blocks):
+            yield block, pool.take(position)
+    finally:
+        pool.stop()
+        for thread in threads:
+            thread.join()
+
+
+class _Pool(Generic[T]):
+    """Workers that take the next tile from a shared counter; no barrier, no spinning."""
+
+    def __init__(self, job: Callable[[Block], T], blocks: Sequence[Block], ahead: int) -> None:
+        self._job, self._blocks, self._ahead = job, blocks, ahead
+        self._next, self._taken, self._stopped = 0, 0, False
+        self._done: dict[int, T | BaseException] = {}
+        self._changed = threading.Condition()
+
+    def _claim(self) -> int | None:
+        with self._changed:
+            while not self._stopped and self._next < len(self._blocks):
+                if self._next < self._taken + self._ahead:
+                    self._next += 1
+                    return self._next - 1
+                self._changed.wait()
+            return None
+
+    def work(self) -> None:
+        while (position := self._claim()) is not None:
+            try:
+                result: T | BaseException = self._job(self._blocks[position])
+            except BaseException as error:  # handed to the caller, who raises it
+                result = error
+            with self._changed:
+                self._done[position] = result
+                self._changed.notify_all()
+
+    def take(self, position: int) -> T:
+        """Wait for one result, in order."""
+        with self._changed:
+            while position not in self._done:
+                self._changed.wait()
+            result = self._done.pop(position)
+            self._taken = position + 1
+            self._changed.notify_all()
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+# ---- parts into whole ----------------------------------------------------------------------------
+class _Folder:
+    """Places, folds and concatenates the parts of one operation."""
+
+    def __init__(self, op: Operation, R_shape: tuple[int, int]) -> None:
+        self._outputs, self._R_shape = op.outputs, R_shape
+        self._whole: Parts = {}
+
+    def add(self, block: Block, parts: Parts) -> None:
+        for name, output in self._outputs.items():
+            if isinstance(output, PerScan):
+                self._place(name, output, block, parts[name])
+            elif isinstance(output, Reduced):
+                known = name in self._whole
+                whole = output.merge(self._whole[name], parts[name]) if known else parts[name]
+                self._whole[name] = whole
+            else:
+                self._whole.setdefault(name, []).append((block, *parts[name]))
+
+    def _place(self, name: str, output: PerScan, block: Block, part: NDArray[Any]) -> None:
+        if name not in self._whole:
+            shape = (*self._R_shape, *part.shape[1:])
+            self._whole[name] = _blank(shape, np.dtype(output.dtype))
+        self._whole[name][block.rx, block.ry] = part.reshape(*block.shape, *part.shape[1:])
+
+    def result(self, weights: NDArray[np.float64] | None) -> Parts:
+        out = dict(self._whole)
+        for name, output in self._outputs.items():
+            if isinstance(output, Ragged):
+                out[name] = _concatenate(out.get(name, []), output, self._R_shape)
+            elif isinstance(output, PerScan) and weights is not None:
+                out[name][weights == 0] = _outside(out[name].dtype)
+        return out
+
+
+def _outside(dtype: np.dtype[Any]) -> Any:
+    return np.nan if dtype.kind in "fc" else 0
+
+
+def _blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.full(shape, _outside(dtype), dtype)
+
+
+def _concatenate(
+    parts: list[tuple[Block, NDArray[Any], NDArray[np.int64]]],
+    output: Ragged,
+    R_shape: tuple[int, int],
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Rows in C order of the scan, and offsets (Rx * Ry + 1,)."""
+    counts = np.zeros(R_shape, np.int64)
+    for block, _, n in parts:
+        counts[block.rx, block.ry] = np.asarray(n).reshape(block.shape)
+    offsets = np.concatenate([[0], np.cumsum(counts.ravel())]).astype(np.int64)
+    rows = np.empty(int(offsets[-1]), output.dtype)
+    for block, values, n in parts:
+        rows[_destinations(block, np.asarray(n), offsets, R_shape[1])] = values
+    return rows, offsets
+
+
+def _destinations(
+    block: Block, counts: NDArray[np.int64], offsets: NDArray[np.int64], width: int
+) -> NDArray[np.int64]:
+    x, y = np.mgrid[block.rx, block.ry]
+    starts = offsets[(x * width + y).ravel()]
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.repeat(starts, counts) + within

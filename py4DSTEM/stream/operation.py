@@ -1,0 +1,134 @@
+"""What an operation is: validated parameters, and four small methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.history import History
+from py4DSTEM.core.parameters import Parameters
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.stream.tile import Tile
+
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import Kernels
+
+__all__ = ["Measures", "Operation", "Output", "PerScan", "Ragged", "Reduced", "registered"]
+
+Parts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PerScan:
+    """One value (or row of values) per scan position; the engine places it.
+
+    A part is ``(n, ...)``; the result ``(Rx, Ry, ...)``.  Positions outside ``where`` are NaN (0
+    for integers).
+    """
+
+    dtype: DTypeLike = np.float64
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """Folded over tiles in their order: ``merge(accumulated, part)`` (may work in place)."""
+
+    merge: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Any number of rows per scan position: a part is ``(rows, counts (n,))``; concatenated."""
+
+    dtype: DTypeLike
+
+
+Output = PerScan | Reduced | Ragged
+
+
+@dataclass(frozen=True, eq=False)
+class Measures:
+    """Sums over whole patterns that the engine makes for all operations of a pass at once.
+
+    Parameters
+    ----------
+    detectors : (K, Qx, Qy) float64, optional
+        Weighted sums of each pattern.
+    moments : bool
+        Σv, Σ i·v, Σ j·v of each pattern.
+    sums, squares, maximum : bool
+        Images over all positions of the tile.
+    """
+
+    detectors: NDArray[np.float64] | None = None
+    moments: bool = False
+    sums: bool = False
+    squares: bool = False
+    maximum: bool = False
+
+
+class Operation(Parameters, ABC):
+    """A computation that sees each pattern once.
+
+    Subclass with ``kind="..."`` and ``version=...``; the fields are the parameters (a pydantic
+    model: frozen, unknown keys refused) and are at once the keyword arguments of the public
+    function, the options on the command line, a step of a recipe and the entry in the history.
+
+    ``step`` is pure, runs in several threads and sees only a tile.
+    """
+
+    kind: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    cites: ClassVar[tuple[str, ...]] = ()
+    outputs: ClassVar[Mapping[str, Output]] = {}
+
+    def __init_subclass__(cls, kind: str = "", version: int = 1, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if kind:
+            cls.kind, cls.version = kind, version
+            _register(cls)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Swallow the class arguments that pydantic would otherwise pass to its configuration."""
+
+    def prepare(self, cube: Cube, kernels: Kernels) -> Any:
+        """Work to be done once, before the first tile; what it returns is handed to `step`."""
+        return None
+
+    def measures(self, plan: Any) -> Measures | None:
+        """Sums that the engine should make in its shared pass; they arrive in ``tile.measured``."""
+        return None
+
+    @abstractmethod
+    def step(self, plan: Any, tile: Tile, kernels: Kernels) -> Parts:
+        """The parts of one tile, by the names of `outputs`."""
+
+    @abstractmethod
+    def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> Any:
+        """Turn the assembled parts into a calibrated value."""
+
+    def parameters(self) -> dict[str, Any]:
+        """The parameters as plain JSON values."""
+        return self.model_dump(mode="json")
+
+
+_REGISTRY: dict[str, type[Operation]] = {}
+
+
+def _register(cls: type[Operation]) -> None:
+    known = _REGISTRY.get(cls.kind)
+    if known is not None and known.__qualname__ != cls.__qualname__:
+        raise ParameterError(f"two operations are called {cls.kind!r}: {known} and {cls}")
+    _REGISTRY[cls.kind] = cls
+
+
+def registered() -> Mapping[str, type[Operation]]:
+    """Operations by kind, of all modules imported so far."""
+    return dict(_REGISTRY)
