@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from py4DSTEM.core import geometry
 from py4DSTEM.core.calibration import Calibration, Ellipse
 from py4DSTEM.core.geometry import Pairs
 from py4DSTEM.core.history import History
-from py4DSTEM.core.lazy import LazyArray
+from py4DSTEM.core.lazy import Cast, LazyArray
 from py4DSTEM.core.metadata import Metadata
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
@@ -169,6 +169,11 @@ class Cube:
         """Arrange the positions, in recording order, as ``(Rx, Ry)``."""
         moved = geometry.reshape_scan(self.data, self.calibration, scan_shape)
         return self._moved(moved, "reshape_scan", {"scan_shape": scan_shape})
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """The same scan in another dtype (lazy); a value that would not fit is an error."""
+        moved = Cast(self.data, dtype), self.calibration
+        return self._moved(moved, "astype", {"dtype": str(np.dtype(dtype))})
 
     def load(self) -> Self:
         """The same cube with its data in memory."""

@@ -18,6 +18,7 @@ from py4DSTEM.errors import ParameterError, ShapeError
 __all__ = [
     "Binned",
     "BlockArray",
+    "Cast",
     "Cropped",
     "FrameSource",
     "LazyArray",
@@ -294,6 +295,49 @@ class Padded(BlockArray):
     def read_block(self, rx: slice, ry: slice) -> Array:
         frames = read_block(self._source, rx, ry)
         return np.pad(frames, ((0, 0), *self._Q), constant_values=self._value)
+
+
+class Cast(BlockArray):
+    """The same scan in another dtype; a value that the dtype cannot hold is an error."""
+
+    def __init__(self, source: LazyArray, dtype: DTypeLike) -> None:
+        self._source, self._dtype = source, np.dtype(dtype)
+        if self._dtype.kind not in "buif":
+            raise ParameterError(f"patterns are real numbers, not {self._dtype}")
+
+    @property
+    def shape(self) -> Shape4:
+        a, b, c, d = map(int, self._source.shape)
+        return a, b, c, d
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        return chunks_of(self._source)
+
+    def read_block(self, rx: slice, ry: slice) -> Array:
+        frames = read_block(self._source, rx, ry)
+        with np.errstate(invalid="ignore", over="ignore"):
+            out = frames.astype(self._dtype)
+        if not np.can_cast(frames.dtype, self._dtype, "safe"):
+            self._check(frames, out)
+        return out
+
+    def _check(self, frames: Array, out: Array) -> None:
+        """Integers must survive exactly; rounding of floats is fine, infinities are not."""
+        if self._dtype.kind == "f":
+            fine = np.isfinite(out) | ~np.isfinite(frames)
+        else:
+            fine = out == frames
+        if not fine.all():
+            worst = frames[~fine].ravel()[0]
+            raise ParameterError(
+                f"the value {worst} does not fit into {self._dtype}: choose a wider dtype, or clip "
+                "or round the data first"
+            )
 
 
 class TransposedQ(BlockArray):

@@ -1,0 +1,148 @@
+"""Arguments of every command; argparse only, nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+__all__ = ["COMMANDS", "RawText"]
+
+Adder = Callable[[argparse.ArgumentParser], None]
+
+
+class RawText(str):
+    """The text of ``--layout``, parsed where pydantic may be imported."""
+
+
+def _reading(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("reading")
+    group.add_argument("--dataset", metavar="NAME", help="which data set of a file with several")
+    group.add_argument(
+        "--scan-shape", nargs=2, type=int, metavar=("ROWS", "COLUMNS"), help="of a frame stream"
+    )
+    group.add_argument("--sync-offset", type=int, default=0, metavar="N", help="frames to skip")
+    group.add_argument(
+        "--flyback", type=int, default=0, metavar="N", help="frames to skip after each scan row"
+    )
+    group.add_argument("--format", metavar="NAME", help="instead of recognition by content")
+    group.add_argument(
+        "--layout",
+        type=RawText,
+        metavar="DTYPE:QX,QY[:OFFSET[:GAP]]",
+        help="of a raw binary file, e.g. uint16:256,256",
+    )
+    group.add_argument("--allow-truncated", action="store_true", help="take complete frames only")
+    group.add_argument("--allow-external", action="store_true", help="follow links elsewhere")
+
+
+def _running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "-j", "--workers", type=int, metavar="N", help="threads (default: all cores)"
+    )
+    group.add_argument("--mem", metavar="SIZE", help='memory for tiles, e.g. "2 GB"')
+    group.add_argument(
+        "--progress", choices=("auto", "plain", "none"), default="auto", help="on stderr"
+    )
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    _json(parser)
+    parser.add_argument("--tags", action="store_true", help="the file's own metadata tree too")
+    parser.add_argument("--deep", action="store_true", help="read one pattern and describe it")
+    _reading(parser)
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument(
+        "--checksums", action="store_true", help="read all data, which checks every checksum"
+    )
+    _json(parser)
+    _reading(parser)
+    _running(parser)
+
+
+def _formats(parser: argparse.ArgumentParser) -> None:
+    _json(parser)
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", metavar="IN")
+    parser.add_argument("out", metavar="OUT", help="a file, or a folder for several inputs")
+    parser.add_argument("--to", metavar="SUFFIX", default=".h5", help="for a folder (.h5)")
+    parser.add_argument("--bin", type=int, default=1, metavar="K", help="detector binning")
+    parser.add_argument("--bin-scan", type=int, default=1, metavar="K", help="scan binning")
+    parser.add_argument(
+        "--crop", type=int, nargs=4, metavar=("X0", "X1", "Y0", "Y1"), help="of the scan"
+    )
+    parser.add_argument(
+        "--crop-detector", type=int, nargs=4, metavar=("X0", "X1", "Y0", "Y1"), help="of patterns"
+    )
+    parser.add_argument("--dtype", metavar="DTYPE", help="e.g. uint16; refused where it would clip")
+    parser.add_argument(
+        "--chunks", type=int, nargs=4, metavar=("RX", "RY", "QX", "QY"), help="storage chunks"
+    )
+    parser.add_argument("--compress", metavar="NAME[:LEVEL]", help="filter of the output")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    _reading(parser)
+    _running(parser)
+
+
+def _view(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--bf", action="store_true", help="bright field: the direct beam (default)")
+    what.add_argument("--adf", nargs=2, type=float, metavar=("INNER", "OUTER"), help="annulus")
+    what.add_argument("--disk", type=float, metavar="RADIUS")
+    what.add_argument("--mask", metavar="FILE.npy", help="weights of every detector pixel")
+    what.add_argument("--mean", action="store_true", help="mean pattern instead of an image")
+    what.add_argument("--max", action="store_true", help="maximum pattern instead of an image")
+    parser.add_argument("--center", nargs=2, type=float, metavar=("QX", "QY"), help="in pixels")
+    parser.add_argument(
+        "--units", choices=("px", "mrad", "A^-1", "nm^-1"), default="px", help="of the radii"
+    )
+    parser.add_argument("-o", "--out", required=True, metavar="OUT.png|.tif|.npy|.h5")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    _reading(parser)
+    _running(parser)
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", nargs="?", metavar="KIND", help="operation; without: list them")
+    parser.add_argument("file", nargs="?", metavar="FILE")
+    parser.add_argument("-h", "--help", action="store_true", help="of the operation, with KIND")
+    parser.add_argument("-o", "--out", metavar="OUT")
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+    parser.add_argument("--params", metavar="FILE.toml", help="parameters of the operation")
+    _json(parser)
+    _reading(parser)
+    _running(parser)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", default="py4dstem-demo", metavar="FOLDER")
+    parser.add_argument("--seed", type=int, default=0)
+    _json(parser)
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    _json(parser)
+    parser.add_argument("--bundle", metavar="FILE.json", help="write the report to a file")
+
+
+COMMANDS: dict[str, tuple[str, Adder]] = {
+    "info": ("Say what files hold, without loading data.", _info),
+    "verify": ("Check that files are whole.", _verify),
+    "formats": ("List the formats that can be read and written here.", _formats),
+    "convert": ("Convert scans of any size to another format.", _convert),
+    "view": ("Make one virtual image or mean pattern of a scan.", _view),
+    "run": ("Run one operation on one file.", _run),
+    "demo": ("Simulate a scan, analyse it, and check against the truth.", _demo),
+    "doctor": ("Describe this installation and machine.", _doctor),
+}

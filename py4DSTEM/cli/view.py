@@ -1,0 +1,68 @@
+"""``py4dstem view``: one image of a scan in one line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from py4DSTEM.cli.inputs import check_output, open_scan, run_options
+from py4DSTEM.cli.output import Exit, emit, say
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the image, write it, print the path."""
+    import py4DSTEM
+
+    out = check_output(options.out, force=options.force)
+    cube = open_scan(options.file, options)
+    chosen = run_options(options)
+    if options.mean or options.max:
+        verb = py4DSTEM.mean_pattern if options.mean else py4DSTEM.max_pattern
+        result = verb(cube, options=chosen)
+    else:
+        result = py4DSTEM.virtual_image(cube, _detector(cube, options), options=chosen)
+    py4DSTEM.save(out, result)
+    emit(str(out))
+    return Exit.OK
+
+
+def _detector(cube: Any, options: argparse.Namespace) -> Any:
+    from py4DSTEM import Annulus, Disk, Mask
+
+    if options.mask:
+        return Mask(_mask(options.mask))
+    center = tuple(options.center) if options.center else None
+    beam = None
+    if center is None and cube.calibration.origin_px is None:
+        beam = _beam(cube)
+        center = beam.center
+        say(f"note: beam centre found at ({center[0]:.1f}, {center[1]:.1f}) px")
+    if options.adf:
+        inner, outer = options.adf
+        return Annulus(inner, outer, center=center, units=options.units)
+    if options.disk:
+        return Disk(options.disk, center=center, units=options.units)
+    return Disk(_bright_field_radius(cube, beam), center=center)
+
+
+def _bright_field_radius(cube: Any, beam: Any) -> float:
+    from py4DSTEM.errors import CalibrationMissing
+
+    try:
+        return float(cube.calibration.semiangle_px())
+    except CalibrationMissing:
+        radius = float((beam or _beam(cube)).radius_px)
+        say(f"note: beam radius found to be {radius:.1f} px")
+        return radius
+
+
+def _beam(cube: Any) -> Any:
+    from py4DSTEM.process.beam import find_beam
+
+    return find_beam(cube)
+
+
+def _mask(path: str) -> Any:
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
