@@ -27,29 +27,29 @@ Q = 256
 WIDTH = 256
 BLOCK = 8  # patterns per stored chunk
 
+# Each is the body of a function of the cube and of the name of a file to write.
 TASKS = {
     "virtual": """
-images = py4DSTEM.virtual_images(cube, {
-    "bf": py4DSTEM.Disk(radius=20, center=(127.5, 128)),
-    "adf": py4DSTEM.Annulus(inner=50, outer=120, center=(127.5, 128)),
-})
-found = float(np.asarray(images["bf"], float).sum())
+    bf = py4DSTEM.Disk(radius=20, center=(127.5, 128))
+    adf = py4DSTEM.Annulus(inner=50, outer=120, center=(127.5, 128))
+    images = py4DSTEM.virtual_images(cube, {"bf": bf, "adf": adf})
+    return np.asarray(images["bf"])
 """,
     "com": """
-found = float(np.nansum(np.asarray(py4DSTEM.center_of_mass(cube), float)))
+    return np.asarray(py4DSTEM.center_of_mass(cube))
 """,
     "mean": """
-found = float(np.asarray(py4DSTEM.mean_pattern(cube), float).sum())
+    return np.asarray(py4DSTEM.mean_pattern(cube))
 """,
     "max": """
-found = float(np.asarray(py4DSTEM.max_pattern(cube), float).sum())
+    return np.asarray(py4DSTEM.max_pattern(cube))
 """,
     "std": """
-found = float(np.asarray(py4DSTEM.std_pattern(cube), float).sum())
+    return np.asarray(py4DSTEM.std_pattern(cube))
 """,
     "convert": """
-py4DSTEM.save(target, cube)
-found = float(np.asarray(py4DSTEM.read(target)[0, 1], float).sum())
+    py4DSTEM.save(target, cube)
+    return np.asarray(py4DSTEM.read(target)[0, 1])
 """,
 }
 
@@ -60,9 +60,13 @@ if limit:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 import numpy as np
 import py4DSTEM
+
+def task(cube, target):
+{body}
+task(py4DSTEM.DataCube(np.ones((1, 2, 256, 256), np.uint16)), target)  # compiles or loads kernels
 cube = py4DSTEM.read(path)
 start = time.perf_counter()
-{body}
+found = float(np.nansum(task(cube, target).astype(float)))
 seconds = time.perf_counter() - start
 status = dict(x.split(":", 1) for x in open("/proc/self/status"))
 def mib(key):

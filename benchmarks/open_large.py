@@ -28,6 +28,9 @@ import json, sys, time
 import numpy as np
 import py4DSTEM
 path, options = sys.argv[1], json.loads(sys.argv[2])
+if "layout" in options:
+    options["layout"] = py4DSTEM.RawLayout(**options["layout"])
+    options["scan_shape"] = tuple(options["scan_shape"])
 start = time.perf_counter()
 cube = py4DSTEM.read(path, **options)
 opened = time.perf_counter()
@@ -74,16 +77,15 @@ def make_h5(path: Path, shape: tuple[int, int, int, int]) -> dict:
 
 
 def make_raw(path: Path, shape: tuple[int, int, int, int]) -> dict:
-    """A sparse EMPAD file: float32 frames of 130 x 128 of which 128 x 128 are the pattern."""
+    """A sparse file of bare uint16 numbers, described to the reader by its layout."""
     import numpy as np
 
-    frame = 130 * 128 * 4
-    rows = max(2, shape[0] * Q * Q * 2 // frame)
+    frame = Q * Q * 2
     with open(path, "wb") as file:
-        file.truncate(rows * shape[1] * frame)
-        file.seek(((rows // 2) * shape[1] + 3) * frame)
-        file.write(np.ones(130 * 128, np.float32).tobytes())
-    return {"scan_shape": [rows, shape[1]]}
+        file.truncate(shape[0] * shape[1] * frame)
+        file.seek((shape[0] // 2 * shape[1] + 3) * frame)
+        file.write(np.ones(Q * Q, np.uint16).tobytes())
+    return {"scan_shape": shape[:2], "layout": {"dtype": "uint16", "Q_shape": shape[2:]}}
 
 
 MAKERS = {"large.npy": make_npy, "large.h5": make_h5, "large.raw": make_raw}
