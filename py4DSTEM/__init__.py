@@ -26,6 +26,8 @@ def _public() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return sorted(_public())
     module = None if name.startswith("__") else _public().get(name)
     if module is None:
         raise AttributeError(f"module 'py4DSTEM' has no attribute {name!r}")

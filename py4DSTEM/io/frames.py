@@ -136,7 +136,7 @@ class FileFrames:
         if self._fd is None:
             self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         out = np.empty(size, np.uint8)
-        view, done = memoryview(out), 0
+        view, done = out.data, 0
         while done < size:
             got = os.preadv(self._fd, [view[done:]], at + done)
             if got == 0:
@@ -176,7 +176,8 @@ class JoinedFrames:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.parts[0].dtype)
+        dtype: np.dtype[Any] = np.dtype(self.parts[0].dtype)
+        return dtype
 
     def read_frames(self, start: int, stop: int) -> Array:
         """Frames ``start … stop-1``; copied only where a call spans two files."""
@@ -205,7 +206,8 @@ class MemoryFrames:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        return np.dtype(self.array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
     @property
     def chunks(self) -> tuple[int, ...] | None:

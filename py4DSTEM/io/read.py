@@ -207,7 +207,9 @@ def _slice(signal: Signal) -> RealSlice | DiffractionSlice:
     if signal.axes:
         names = ("Qx", "Qy") if reciprocal else ("Rx", "Ry")
         x, y = (replace(a, name=n) for a, n in zip(axes, names, strict=True))
-        calibration = replace(calibration, **{names[0][0]: (x, y)})
+        calibration = (
+            replace(calibration, Q=(x, y)) if reciprocal else replace(calibration, R=(x, y))
+        )
     return kind(_array(signal.data), calibration, History(), signal.name)
 
 
