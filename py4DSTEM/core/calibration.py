@@ -149,7 +149,10 @@ class Calibration:
             raise CalibrationMissing(
                 "origin", "use measure_origin(cube), or with_calibration(origin_px=(qx, qy))"
             )
-        qx, qy = np.nanmean(self.origin_px.reshape(-1, 2), axis=0)
+        known = self.origin_px[np.isfinite(self.origin_px).all(-1)]
+        if not len(known):
+            raise CalibrationMissing("origin", "none could be measured at any scan position")
+        qx, qy = known.reshape(-1, 2).mean(axis=0)
         return float(qx), float(qy)
 
     def Q_steps(self, unit: str) -> Pair:

@@ -57,6 +57,8 @@ class Cube:
                 f"a DataCube is 4D (Rx, Ry, Qx, Qy), not {tuple(self.data.shape)}: reshape a stack "
                 "of patterns first, or read it with scan_shape=(rows, columns)"
             )
+        if min(self.data.shape) < 1:
+            raise ShapeError(f"a scan of shape {tuple(self.data.shape)} holds no data")
         if self.data.dtype.kind not in "buif":
             raise ParameterError(f"a DataCube holds real numbers, not {self.data.dtype}")
         self._check_origin()

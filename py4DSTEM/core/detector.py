@@ -1,7 +1,7 @@
 """Detector shapes, and how they become anti-aliased pixel weights.
 
 A shape knows one thing: the signed distance to its edge, negative inside.  Pixels that the edge
-crosses get the fraction of their area that lies inside, from 16 x 16 samples.
+crosses get the fraction of their area that lies inside, from 8 x 8 samples with soft edges.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 Float = NDArray[np.float64]
 Units = Literal["px", "mrad", "A^-1", "nm^-1"]
 Center = tuple[float, float] | None
-_SAMPLES = 16
+_SAMPLES = 8
 
 
 class Detector(ABC):
@@ -80,13 +80,15 @@ class Detector(ABC):
         return self.signed_distance(x, y)
 
     def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        # Each sample counts by how much of its own cell is inside, to first order in the distance.
+        cell = math.sqrt(abs(float(np.linalg.det(transform)))) / _SAMPLES
         step = (np.arange(_SAMPLES) + 0.5) / _SAMPLES - 0.5
         di, dj = (d.ravel() for d in np.meshgrid(step, step, indexing="ij"))
         out = np.empty(len(i))
         for start in range(0, len(i), 4096):  # bounded memory for any detector
             part = slice(start, start + 4096)
-            inside = self._distance(i[part, None] + di, j[part, None] + dj, transform) < 0
-            out[part] = inside.mean(1)
+            distance = self._distance(i[part, None] + di, j[part, None] + dj, transform)
+            out[part] = np.clip(0.5 - distance / cell, 0.0, 1.0).mean(1)
         return out
 
 
@@ -208,8 +210,9 @@ class Segment(Detector):
         half = (self.stop_rad - self.start_rad) / 2
         middle = (self.stop_rad + self.start_rad) / 2
         off = np.abs((np.arctan2(y, x) - middle + np.pi) % (2 * np.pi) - np.pi)
-        # Arc length is a fair distance near the radial edges, and signs are what count.
-        return np.maximum(ring, (off - half) * np.maximum(r, 1e-12))
+        if half >= np.pi:
+            return ring
+        return np.maximum(ring, r * np.sin(np.clip(off - half, -np.pi / 2, np.pi / 2)))
 
 
 def _encode(array: NDArray[Any]) -> dict[str, Any]:

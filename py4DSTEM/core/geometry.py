@@ -76,7 +76,7 @@ def _cropped(data: LazyArray, bounds: tuple[tuple[int, int], ...]) -> LazyArray:
 
 
 def _factors(factor: int | tuple[int, int], sizes: tuple[int, ...], what: str) -> tuple[int, int]:
-    pair = (factor, factor) if isinstance(factor, int | np.integer) else tuple(factor)
+    pair = tuple(factor) if isinstance(factor, tuple | list) else (factor, factor)
     if len(pair) != 2 or any(int(k) != k or k < 1 for k in pair):
         raise ParameterError(f"{what} must be a positive whole number or a pair, not {factor!r}")
     if any(k > n for k, n in zip(pair, sizes, strict=True)):
@@ -147,6 +147,13 @@ def pad(
     return Padded(data, ((a, b), (c, d)), value), moved
 
 
+def _toggled(calibration: Calibration) -> bool | None:
+    """The flip after an exchange of axes; a known rotation without a flip means no flip."""
+    if calibration.flip is None and calibration.rotation_rad is None:
+        return None
+    return not calibration.flip
+
+
 def swap_Q(data: LazyArray, calibration: Calibration) -> Moved:
     """Exchange the detector axes; calibrated vectors stay the same, so the flip is toggled."""
     x, y = calibration.Q
@@ -155,7 +162,7 @@ def swap_Q(data: LazyArray, calibration: Calibration) -> Moved:
         Q=(replace(y, name=x.name), replace(x, name=y.name)),
         origin_px=_on_origin(calibration, lambda origin: origin[..., ::-1]),
         ellipse=calibration.ellipse and calibration.ellipse.swapped(),
-        flip=None if calibration.flip is None else not calibration.flip,
+        flip=_toggled(calibration),
     )
     if isinstance(data, np.ndarray):
         return data.swapaxes(2, 3), moved
@@ -174,7 +181,7 @@ def swap_R(data: LazyArray, calibration: Calibration) -> Moved:
         R=(replace(y, name=x.name), replace(x, name=y.name)),
         origin_px=_on_origin(calibration, move),
         rotation_rad=None if calibration.rotation_rad is None else -calibration.rotation_rad,
-        flip=None if calibration.flip is None else not calibration.flip,
+        flip=_toggled(calibration),
     )
     if isinstance(data, np.ndarray):
         return data.swapaxes(0, 1), moved

@@ -95,9 +95,11 @@ def binned_dtype(dtype: DTypeLike, factor: int) -> np.dtype[Any]:
         raise ParameterError(f"cannot bin values of dtype {kind}")
     names = ("uint8", "uint16", "uint32", "uint64") if kind.kind == "u" else (
         "int8", "int16", "int32", "int64")  # fmt: skip
-    largest = int(np.iinfo(kind).max) * factor
+    lowest, largest = int(np.iinfo(kind).min) * factor, int(np.iinfo(kind).max) * factor
     for name in names:
-        if np.dtype(name).itemsize >= kind.itemsize and np.iinfo(name).max >= largest:
+        limits = np.iinfo(name)
+        wide = np.dtype(name).itemsize >= kind.itemsize
+        if wide and limits.min <= lowest and limits.max >= largest:
             return np.dtype(name)
     return np.dtype(np.float64)
 
@@ -139,21 +141,18 @@ class BlockArray(ABC):
     def __getitem__(self, key: Any, /) -> Array:
         full = _expand_key(key)
         rx, ry = (_positions(k, n) for k, n in zip(full[:2], self.shape[:2], strict=True))
-        rows = [self._row(int(x), ry, full[2:]) for x in rx]
-        out = np.stack(rows) if rows else self._empty(ry, full[2:])
+        q_key = tuple(map(_as_slice, full[2:]))
+        sizes = [len(range(*k.indices(n))) for k, n in zip(q_key, self.shape[2:], strict=True)]
+        out = np.empty((len(rx), len(ry), *sizes), self.dtype)
+        if len(ry):
+            for row, x in zip(out, rx, strict=True):
+                row[...] = self._row(int(x), ry)[(slice(None), *q_key)]
         return _drop_integer_axes(out, full)
 
-    def _row(self, x: int, ry: Array, q_key: tuple[Any, ...]) -> Array:
-        """One row of the result; reads only what lies between its first and last position."""
-        if not len(ry):
-            return self._empty(ry, q_key)[0]
+    def _row(self, x: int, ry: NDArray[np.intp]) -> Array:
+        """Patterns of one row; reads only what lies between the first and the last of them."""
         first, last = int(ry.min()), int(ry.max())
-        block = self.read_block(slice(x, x + 1), slice(first, last + 1))
-        return np.array(block[ry - first][(slice(None), *map(_as_slice, q_key))])
-
-    def _empty(self, ry: Array, q_key: tuple[Any, ...]) -> Array:
-        pattern = np.empty(self.shape[2:], self.dtype)[tuple(map(_as_slice, q_key))]
-        return np.empty((1 if not len(ry) else 0, len(ry), *pattern.shape), self.dtype)
+        return self.read_block(slice(x, x + 1), slice(first, last + 1))[ry - first]
 
 
 def _expand_key(key: Any) -> tuple[Any, ...]:
@@ -277,6 +276,8 @@ class Padded(BlockArray):
         self, source: LazyArray, Q: tuple[tuple[int, int], tuple[int, int]], value: float
     ) -> None:
         self._source, self._Q, self._value = source, Q, value
+        if source.dtype.kind != "f" and not _holds(source.dtype, value):
+            raise ParameterError(f"a border of {value!r} does not fit into {source.dtype}")
 
     @property
     def shape(self) -> Shape4:
@@ -295,6 +296,14 @@ class Padded(BlockArray):
     def read_block(self, rx: slice, ry: slice) -> Array:
         frames = read_block(self._source, rx, ry)
         return np.pad(frames, ((0, 0), *self._Q), constant_values=self._value)
+
+
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Whether an integer or boolean dtype can hold `value` exactly."""
+    if dtype.kind == "b":
+        return value in (0, 1)
+    limits = np.iinfo(dtype)
+    return value == np.floor(value) and limits.min <= value <= limits.max
 
 
 class Cast(BlockArray):

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 TILES_AHEAD = 3
 """Finished tiles that may wait, per worker, for an earlier one that is slow."""
+COPIES = 3
+"""Tiles' worth of memory that a worker may take: what it reads, a contiguous copy, its results."""
 
 
 def run(
@@ -37,12 +39,12 @@ def run(
     where: ArrayLike | None = None,
     options: RunOptions | None = None,
 ) -> Any:
-    """Run one or several operations in a single pass over a scan.
+    """Run one or several operations together, each tile read once for all of them.
 
     Parameters
     ----------
     operations : Operation or sequence of Operation
-        All of them see each pattern once; each tile is read once for all.
+        Those that need several passes share them with the others.
     cube : Cube
     where : (Rx, Ry) bool or float, optional
         Scan positions that count, or their weights; tiles without any are not read.
@@ -69,9 +71,29 @@ def run(
     options = options or RunOptions()
     kernels = _kernels()
     weights = None if where is None else _position_weights(where, cube.R_shape)
-    jobs = [_Job(op, op.prepare(cube, kernels)) for op in ops]
+    waiting = {k: _Job(op, op.prepare(cube, kernels)) for k, op in enumerate(ops)}
+    results: dict[int, Any] = {}
+    while waiting:
+        wholes = _one_pass(list(waiting.values()), cube, weights, options, kernels)
+        for (k, job), whole in zip(list(waiting.items()), wholes, strict=True):
+            plan = job.op.again(job.plan, whole)
+            if plan is not None:
+                waiting[k] = _Job(job.op, plan)
+                continue
+            del waiting[k]
+            results[k] = job.op.finish(cube, job.plan, whole, _history(cube, job.op, where))
+    return results[0] if single else tuple(results[k] for k in range(len(ops)))
+
+
+def _one_pass(
+    jobs: Sequence[_Job],
+    cube: Cube,
+    weights: NDArray[np.float64] | None,
+    options: RunOptions,
+    kernels: Kernels,
+) -> list[Parts]:
+    """Every tile once, for all jobs; the assembled parts of each."""
     request = _Request.of(jobs, cube, kernels)
-    label = ", ".join(op.kind for op in ops)
 
     def work(tile: Tile) -> list[Parts]:
         measured = request.measure(tile, kernels)
@@ -81,14 +103,11 @@ def run(
         ]
 
     folders = [_Folder(job.op, cube.R_shape) for job in jobs]
+    label = ", ".join(job.op.kind for job in jobs)
     for block, parts in stream_tiles(cube, work, weights=weights, options=options, label=label):
         for folder, part in zip(folders, parts, strict=True):
             folder.add(block, part)
-    results = [
-        job.op.finish(cube, job.plan, folder.result(weights), _history(cube, job.op, where))
-        for job, folder in zip(jobs, folders, strict=True)
-    ]
-    return results[0] if single else tuple(results)
+    return [folder.result(weights) for folder in folders]
 
 
 def _kernels() -> Kernels:
@@ -165,15 +184,33 @@ class _Request:
         return list(self._share(full))
 
     def _share(self, full: Measured) -> Iterator[Measured | None]:
-        start = 0
+        """What each one asked for, in arrays of its own: merging may work in place."""
+        start, given = 0, set[str]()
         for asked in self.asked:
             if asked is None:
                 yield None
                 continue
             count = 0 if asked.detectors is None else len(asked.detectors)
-            part = None if full.detectors is None else full.detectors[:, start : start + count]
-            yield full._replace(detectors=part)
+            own: dict[str, Any] = {}
+            for name in _names(asked):
+                array = getattr(full, name)
+                own[name] = array.copy() if name in given else array
+            given.update(own)
+            if full.detectors is not None and asked.detectors is not None:
+                own["detectors"] = full.detectors[:, start : start + count]
+            yield type(full)(**own)
             start += count
+
+
+def _names(asked: Measures) -> Iterator[str]:
+    """Fields of `Measured` that answer a request, apart from the detectors."""
+    if asked.moments:
+        yield from ("total", "moment_x", "moment_y")
+    for name in ("sums", "squares", "maximum"):
+        if getattr(asked, name):
+            yield name
+    if asked.sums or asked.squares:
+        yield "valid"
 
 
 # ---- tiles through a pool ------------------------------------------------------------------------
@@ -187,12 +224,15 @@ def stream_tiles(
 ) -> Iterator[tuple[Block, T]]:
     """Apply `work` to every tile, in threads; yield results in tile order.
 
-    Bounded: at most a few finished results per worker wait for their turn.  Closing the iterator
-    stops the workers.
+    Bounded: fewer workers run where their tiles would not fit into the budget, and at most a few
+    finished results per worker wait for their turn.  Closing the iterator stops the workers.
     """
     options = options or RunOptions()
-    workers = options.worker_count()
-    plan = plan_tiles(cube.data, options.budget_bytes() // (workers * 2))
+    budget = options.budget_bytes()
+    # The tiles must not depend on the number of workers, or sums would round differently.
+    plan = plan_tiles(cube.data, budget // COPIES)
+    workers = max(1, min(options.worker_count(), budget // (COPIES * plan.tile_bytes)))
+    ahead = max(workers, min(workers * TILES_AHEAD, budget // plan.tile_bytes))
     blocks = [b for b in plan if weights is None or weights[b.rx, b.ry].any()]
 
     def job(block: Block) -> T:
@@ -201,7 +241,7 @@ def stream_tiles(
 
     with reporter(options.progress) as report:
         report(0, len(blocks), label)
-        source = _inline(job, blocks) if workers == 1 else _pooled(job, blocks, workers)
+        source = _inline(job, blocks) if workers == 1 else _pooled(job, blocks, workers, ahead)
         try:
             for done, (block, result) in enumerate(source, start=1):
                 if options.cancel is not None and options.cancel.is_set():
@@ -236,9 +276,9 @@ def _inline(
 
 
 def _pooled(
-    job: Callable[[Block], T], blocks: Sequence[Block], workers: int
+    job: Callable[[Block], T], blocks: Sequence[Block], workers: int, ahead: int
 ) -> Generator[tuple[Block, T], None, None]:
-    pool = _Pool(job, blocks, workers * TILES_AHEAD)
+    pool = _Pool(job, blocks, ahead)
     threads = [
         threading.Thread(target=pool.work, name=f"py4DSTEM-{k}", daemon=True)
         for k in range(min(workers, len(blocks)))

@@ -74,7 +74,7 @@ class Measures:
 
 
 class Operation(Parameters, ABC):
-    """A computation that sees each pattern once.
+    """A computation that sees each pattern once, or once in each of a few passes.
 
     Subclass with ``kind="..."`` and ``version=...``; the fields are the parameters (a pydantic
     model: frozen, unknown keys refused) and are at once the keyword arguments of the public
@@ -109,6 +109,13 @@ class Operation(Parameters, ABC):
     @abstractmethod
     def step(self, plan: Any, tile: Tile, kernels: Kernels) -> Parts:
         """The parts of one tile, by the names of `outputs`."""
+
+    def again(self, plan: Any, parts: Parts) -> Any | None:
+        """A plan for one more pass over the scan, or None when `parts` are all that is needed.
+
+        `parts` are those of the last pass only; what must be kept travels in the plan.
+        """
+        return None
 
     @abstractmethod
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> Any:
