@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from py4DSTEM.errors import CorruptFile, ParameterError
 
-__all__ = ["FileFrames", "JoinedFrames", "MemoryFrames"]
+__all__ = ["FileFrames", "JoinedFrames", "MemoryFrames", "count_frames"]
 
 Array = NDArray[Any]
 Decoder = Callable[[Array], Array]
@@ -108,8 +108,7 @@ class FileFrames:
         stored = self._bytes(start, count)
         if self._decode is not None:
             return self._decode(stored)
-        if not stored.flags.c_contiguous:
-            stored = np.ascontiguousarray(stored)
+        # Gaps between frames become strides: whoever needs one piece copies once, not twice.
         return stored.view(self._dtype).reshape(count, *self._shape[1:])
 
     def _bytes(self, start: int, count: int) -> Array:
@@ -193,6 +192,63 @@ class JoinedFrames:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
+class ScatteredFrames:
+    """Frames of equal size at any places of one file, read one by one.
+
+    Parameters
+    ----------
+    path : path
+    offsets : (n,) int64
+        Where each frame starts.
+    Q_shape : (int, int)
+    dtype : dtype
+        With a byte order.
+    format : str
+        For messages.
+
+    Raises
+    ------
+    CorruptFile
+        A frame would end beyond the file.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        offsets: NDArray[np.int64],
+        Q_shape: tuple[int, int],
+        dtype: DTypeLike,
+        *,
+        format: str = "raw",
+    ) -> None:
+        self.offsets = np.asarray(offsets, np.int64)
+        first, last = int(self.offsets.min()), int(self.offsets.max())
+        if first < 0:
+            raise CorruptFile(
+                "a frame starts before the file", path=path, format=format, got=f"offset {first}"
+            )
+        # One source over all bytes: it checks the size and knows how to map or to read.
+        self._frame = Q_shape[0] * Q_shape[1] * np.dtype(dtype).itemsize
+        self._bytes = FileFrames(path, (last + self._frame, 1, 1), np.uint8, format=format)
+        self._Q_shape, self._dtype = Q_shape, np.dtype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (len(self.offsets), *self._Q_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    def read_frames(self, start: int, stop: int) -> Array:
+        """Frames ``start … stop-1`` as ``(stop - start, Qx, Qy)``."""
+        out = np.empty((max(0, stop - start), *self._Q_shape), self._dtype)
+        for one, at in zip(out, self.offsets[start:stop].tolist(), strict=True):
+            raw = self._bytes.read_frames(at, at + self._frame)
+            one[...] = raw.reshape(-1).view(self._dtype).reshape(self._Q_shape)
+        return out
+
+
 class MemoryFrames:
     """Frames of an array-like ``(n, Qx, Qy)`` (numpy, h5py, zarr, dask)."""
 
@@ -226,3 +282,38 @@ class MemoryFrames:
         if hasattr(part, "compute"):
             part = part.compute(scheduler="synchronous")
         return np.asarray(part)
+
+
+def count_frames(
+    path: Path, size: int, *, offset: int, stride: int, format: str, allow_truncated: bool = False
+) -> tuple[int, tuple[str, ...]]:
+    """How many complete frames of `stride` bytes follow `offset` in a file of `size` bytes.
+
+    Returns
+    -------
+    count, notes
+        A note where an incomplete last frame was left out.
+
+    Raises
+    ------
+    CorruptFile
+        There is no complete frame, or the last one is incomplete and `allow_truncated` is not set.
+    """
+    count, rest = divmod(max(size - offset, 0), stride)
+    if count > 0 and rest == 0:
+        return count, ()
+    if count > 0 and allow_truncated:
+        return count, (
+            f"{path.name}: the last frame is incomplete ({rest} of {stride} bytes) and left out; "
+            f"{count} complete frames were read",
+        )
+    hint = "It was probably not copied completely: compare with the original"
+    raise CorruptFile(
+        "the last frame is incomplete" if count else "there is not one complete frame",
+        path=path,
+        format=format,
+        offset=offset + count * stride,
+        expected=f"frames of {stride} bytes",
+        got=f"{count} frames and {rest} bytes",
+        hint=f"{hint}; allow_truncated=True reads the complete frames" if count else hint,
+    )

@@ -3,5 +3,6 @@
 MODULES = (
     "npy",
     "raw",
+    "mib",
 )
 """Modules of this package, in the order in which equal matches are tried."""
