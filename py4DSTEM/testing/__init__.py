@@ -1,0 +1,1 @@
+"""Conformance kits for operations and formats, for us and for other packages."""
