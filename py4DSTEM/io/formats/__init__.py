@@ -4,5 +4,7 @@ MODULES = (
     "npy",
     "raw",
     "mib",
+    "empad",
+    "seq",
 )
 """Modules of this package, in the order in which equal matches are tried."""
