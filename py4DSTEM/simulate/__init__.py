@@ -1,0 +1,27 @@
+"""Small scans whose answer is known, for tests, teaching and the demo.
+
+>>> import py4DSTEM
+>>> scan = py4DSTEM.simulate.strained_lattice((4, 5), (64, 64), seed=1)
+>>> scan.cube.shape, scan.truth.e_xx.shape
+((4, 5, 64, 64), (4, 5))
+"""
+
+from py4DSTEM.simulate.amorphous import AmorphousTruth, amorphous
+from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
+from py4DSTEM.simulate.phase import PhaseTruth, phase_object
+from py4DSTEM.simulate.polycrystal import PolycrystalTruth, polycrystal
+from py4DSTEM.simulate.probe import vacuum_probe
+from py4DSTEM.simulate.scan import SimulatedScan
+
+__all__ = [
+    "AmorphousTruth",
+    "LatticeTruth",
+    "PhaseTruth",
+    "PolycrystalTruth",
+    "SimulatedScan",
+    "amorphous",
+    "phase_object",
+    "polycrystal",
+    "strained_lattice",
+    "vacuum_probe",
+]
