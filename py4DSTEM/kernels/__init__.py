@@ -8,18 +8,50 @@ from __future__ import annotations
 
 from functools import cache
 
-from .api import Kernels, Measured
+from .api import Kernels, Measured, RadialSums, ThresholdCounts, bin_dtype
 
-__all__ = ["Kernels", "Measured", "compiled", "reference"]
+__all__ = [
+    "Kernels",
+    "Measured",
+    "RadialSums",
+    "ThresholdCounts",
+    "bin_dtype",
+    "compiled",
+    "reference",
+]
 
 
 @cache
 def compiled() -> Kernels:
     """The numba kernels; each compiles on first use and is kept in a cache on disk."""
+    from .binning import bin_frames
+    from .brackets import bucket_counts, key_range
+    from .clean import apply_dark_gain, repair_pixels, subtract_radial_background, threshold_counts
+    from .com import center_of_mass
     from .detectors import compile_detectors
     from .measure import measure
+    from .order import histogram_digit, ordered_uint
+    from .radial import radial_plan, radial_sums, radial_sums_centered
+    from .shifted import shifted_sums
 
-    return Kernels(compile_detectors=compile_detectors, measure=measure)
+    return Kernels(
+        compile_detectors=compile_detectors,
+        measure=measure,
+        center_of_mass=center_of_mass,
+        shifted_sums=shifted_sums,
+        radial_plan=radial_plan,
+        radial_sums=radial_sums,
+        radial_sums_centered=radial_sums_centered,
+        bin_frames=bin_frames,
+        ordered_uint=ordered_uint,
+        histogram_digit=histogram_digit,
+        key_range=key_range,
+        bucket_counts=bucket_counts,
+        repair_pixels=repair_pixels,
+        apply_dark_gain=apply_dark_gain,
+        threshold_counts=threshold_counts,
+        subtract_radial_background=subtract_radial_background,
+    )
 
 
 @cache

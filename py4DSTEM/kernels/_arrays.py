@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..errors import ParameterError, ShapeError
 
-_STAND_IN = {np.dtype(np.float16): np.float32, np.dtype(np.longdouble): np.float64}
+_STAND_IN: dict[np.dtype[Any], type] = {
+    np.dtype(np.longdouble): np.float64,
+    np.dtype(np.float16): np.float32,
+    np.dtype(np.int8): np.int16,
+}
+"""Rare dtypes that are converted, so that fewer variants of everything have to be compiled."""
 
 
 def fit_frames(frames: ArrayLike) -> np.ndarray:
@@ -20,8 +27,9 @@ def fit_frames(frames: ArrayLike) -> np.ndarray:
 
     Returns
     -------
-    (n, Qx, Qy) uint8..uint64, int8..int64, float32 or float64
-        The same memory where possible. bool becomes uint8, float16 float32, longer floats float64.
+    (n, Qx, Qy) uint8..uint64, int16..int64, float32 or float64
+        The same memory where possible. bool becomes uint8, int8 int16, float16 float32, longer
+        floats float64.
         Read-only, so that one compiled function serves memory maps and ordinary arrays.
 
     Raises

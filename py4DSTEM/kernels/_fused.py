@@ -23,7 +23,7 @@ from ._lanes import (
 from .detectors import LANES
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _detect(flat, base, ahead, band, parts, buffer, out, seen):
     """Add one band of one pattern to ``out`` (K,)."""
     member, masked, weighted, places, gathered = parts
@@ -50,7 +50,7 @@ def _detect(flat, base, ahead, band, parts, buffer, out, seen):
         seen[k] += any_s + any_t
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _narrow_moments(flat, at, columns, rows):
     """`strip_moments` of patterns too narrow for a strip."""
     total, down, along = 0.0, 0.0, 0.0
@@ -64,8 +64,8 @@ def _narrow_moments(flat, at, columns, rows):
     return total, down, along
 
 
-@njit(nogil=True, cache=True)
-def _moments(flat, base, ahead, first, rows, columns, every, rest, out):
+@njit(nogil=True, cache=True, inline="always")
+def _moments(flat, base, ahead, first, rows, columns, keep, out):
     """Add rows ``first : first + rows`` of one pattern to ``out`` = (Σv, Σ i·v, Σ j·v)."""
     at = base + first * columns
     if columns < LANES:
@@ -75,17 +75,17 @@ def _moments(flat, base, ahead, first, rows, columns, every, rest, out):
         out[2] += along
         return
     for strip in range((columns + LANES - 1) // LANES):
-        j, keep = strip * LANES, every
+        j, which = strip * LANES, 0
         if j + LANES > columns:
-            j, keep = columns - LANES, rest
+            j, which = columns - LANES, 1
         next_ = at + ahead + strip * rows * LANES
-        total, down, along = strip_moments(flat, at + j, columns, rows, keep, next_)
+        total, down, along = strip_moments(flat, at + j, columns, rows, keep, which, next_)
         out[0] += total
         out[1] += down + first * total
         out[2] += along + j * total
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, maximum):
     """Fold pixels ``start:stop`` of the patterns ``chosen[low:high]`` into the images."""
     end = start + (stop - start) // LANES * LANES
@@ -114,19 +114,18 @@ def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, ma
 
 @njit(nogil=True, cache=True)
 def fused_pass(
-    flat, shape, band_rows, group, chosen, parts, buffer,
+    flat, shape, band_rows, group, chosen, keep, parts, buffer,
     detected, seen, moments, sums, valid, squares, maximum,
 ):  # fmt: skip
     """Fill the tables of every pattern and the images over the patterns ``chosen``.
 
     Arrays of size 0 are not wanted. ``flat`` holds n patterns of ``shape``; ``chosen`` is sorted;
+    ``keep`` (2, 32) are masks for all of a strip and for what is left over at the right;
     ``parts`` are those of `CompiledDetectors`; ``buffer`` has room for its gathered pixels.
     """
     rows, columns = shape
     pixels = rows * columns
     n = flat.size // pixels
-    every, rest = np.full(LANES, -1, np.int8), np.zeros(LANES, np.int8)
-    rest[LANES - columns % LANES :] = -1
     high = 0
     for g0 in range(0, n, group):
         g1 = min(n, g0 + group)
@@ -144,7 +143,7 @@ def fused_pass(
                 if detected.size:
                     _detect(flat, p * pixels, ahead, band, parts, buffer, detected[p], seen[p])
                 if moments.size:
-                    _moments(flat, p * pixels, ahead, first, tall, columns, every, rest, moments[p])
+                    _moments(flat, p * pixels, ahead, first, tall, columns, keep, moments[p])
             if high > low:
                 start, stop = first * columns, (first + tall) * columns
                 _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, maximum)

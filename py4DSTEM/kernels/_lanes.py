@@ -254,22 +254,22 @@ def weighted_sum(typingctx, flat, base, offsets, weights, low, high):
 
 
 @intrinsic
-def strip_moments(typingctx, flat, base, stride, rows, keep, ahead):
+def strip_moments(typingctx, flat, base, stride, rows, keep, which, ahead):
     """Σv, Σ r·v and Σ l·v over ``rows`` rows of one strip of 32 columns.
 
-    Row r starts at ``flat[base + r*stride]``; lane l counts where ``keep[l]`` is -1. Two additions
-    a row do it: a running sum, and a running sum of the running sum. At most 256 rows.
+    Row r starts at ``flat[base + r*stride]``; lane l counts where ``keep[which, l]`` is -1. Two
+    additions a row do it: a running sum, and a running sum of the running sum. At most 256 rows.
     ``32*rows`` pixels from ``flat[ahead]`` on are asked for.
     """
     kind = _Pixels(flat.dtype)
 
     def emit(context, b, signature, args):
         pixels, bits = (_data(context, b, signature.args[i], args[i]) for i in (0, 4))
-        keep_ = load(b, bits, ir.Constant(_I64, 0), ir.VectorType(_I8, LANES))
+        keep_ = load(b, bits, b.mul(args[5], ir.Constant(_I64, LANES)), ir.VectorType(_I8, LANES))
         keep_ = keep_ if kind.bits == 8 else b.sext(keep_, kind.whole)
         once, twice = _Sum(b, kind), _Sum(b, kind)
         with cgutils.for_range(b, args[3]) as loop:
-            prefetch(b, pixels, b.add(args[5], b.mul(loop.index, ir.Constant(_I64, LANES))))
+            prefetch(b, pixels, b.add(args[6], b.mul(loop.index, ir.Constant(_I64, LANES))))
             twice.add(once.values())
             raw = load(b, pixels, b.add(args[1], b.mul(loop.index, args[2])), kind.narrow)
             once.take(raw, keep_)
@@ -279,7 +279,7 @@ def strip_moments(typingctx, flat, base, stride, rows, keep, ahead):
         along = total(b, kind, [_ramp(b, kind, v, f) for f, v in enumerate(once.values())])
         return context.make_tuple(b, signature.return_type, (sum_, down, along))
 
-    return types.UniTuple(types.float64, 3)(flat, base, stride, rows, keep, ahead), emit
+    return types.UniTuple(types.float64, 3)(flat, base, stride, rows, keep, which, ahead), emit
 
 
 def _ramp(b: ir.IRBuilder, kind: _Pixels, lanes: ir.Value, phase: int) -> ir.Value:

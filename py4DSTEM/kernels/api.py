@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float64]
 
+BUCKETS = 16
+"""Of `Kernels.bucket_counts`."""
+
 
 class Measured(NamedTuple):
     """Sums of one pass over n patterns; None where nobody asked.
@@ -39,6 +42,45 @@ class Measured(NamedTuple):
     maximum: NDArray[Any] | None = None
 
 
+class RadialSums(NamedTuple):
+    """Sums over rings and what to divide them by for a mean.
+
+    Attributes
+    ----------
+    sums : (n, n_bins) float64
+    norms : (1, n_bins) float64, or (n, n_bins) where the patterns differ
+    """
+
+    sums: Float
+    norms: Float
+
+
+class ThresholdCounts(NamedTuple):
+    """How often pixels are at or above a limit, or not finite.
+
+    Attributes
+    ----------
+    high, nonfinite : (n,) int64, by pattern
+    pixel_high, pixel_nonfinite : (Qx, Qy) int64, by pixel
+    """
+
+    high: NDArray[np.int64]
+    nonfinite: NDArray[np.int64]
+    pixel_high: NDArray[np.int64]
+    pixel_nonfinite: NDArray[np.int64]
+
+
+class KeyRange(NamedTuple):
+    """Smallest and largest key of each pixel, (Qx, Qy) uint64, and how many there are (int64).
+
+    Where there are none, ``low`` is the largest uint64 and ``high`` is 0.
+    """
+
+    low: NDArray[np.uint64]
+    high: NDArray[np.uint64]
+    count: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Kernels:
     """One set of primitives on bare arrays; no algorithm asks which set it was given.
@@ -51,10 +93,52 @@ class Kernels:
         Take detector weights apart once, for `measure` of the same set.
     measure : (frames, detectors=None, *, moments, sums, squares, maximum, weights) -> Measured
         Detector sums, moments, mean, variance and maximum in one pass.
+    center_of_mass : (frames, weights=None) -> (n, 2) float64
+        Intensity-weighted mean position of each pattern.
+    shifted_sums : (frames, weights, shifts) -> (n, K) float64
+        Sums over detectors that move with each pattern.
+    radial_plan : (radius, n_bins, step=1.0) -> plan
+        Sort pixels into rings once, for `radial_sums` and `subtract_radial_background`.
+    radial_sums : (frames, plan) -> RadialSums
+        Sums over rings.
+    radial_sums_centered : (frames, origins, n_bins, step=1.0, *, ellipse, mask) -> RadialSums
+        Sums over rings about an origin of each pattern's own.
+    bin_frames : (frames, bx, by) -> (n, Qx // bx, Qy // by)
+        Sums of blocks of pixels, in a dtype that holds them.
+    ordered_uint : (frames) -> unsigned keys
+        Integers in the same order as the values.
+    histogram_digit : (keys, prefix, shift, histogram, *, skip_last=False) -> None
+        One round of an exact median of every pixel over any number of patterns.
+    key_range : (keys, above=None, *, skip_last=False) -> KeyRange
+        Smallest and largest key of every pixel, and their number.
+    bucket_counts : (keys, low, shift, *, skip_last=False) -> (Qx, Qy, 16) uint32
+        Keys of every pixel in 16 buckets of its own: one round of an exact median in little memory.
+    repair_pixels : (frames, pixels, neighbours) -> frames
+        Bad pixels replaced by the median of neighbours.
+    apply_dark_gain : (frames, dark=None, gain=None) -> float32 frames
+        ``(v - dark)*gain``.
+    threshold_counts : (frames, high) -> ThresholdCounts
+        Saturated and non-finite pixels by pattern and by pixel.
+    subtract_radial_background : (frames, plan, quantile=0.5) -> float32 frames
+        Patterns less the quantile of each ring.
     """
 
     compile_detectors: Callable[..., Any]
     measure: Callable[..., Measured]
+    center_of_mass: Callable[..., Float]
+    shifted_sums: Callable[..., Float]
+    radial_plan: Callable[..., Any]
+    radial_sums: Callable[..., RadialSums]
+    radial_sums_centered: Callable[..., RadialSums]
+    bin_frames: Callable[..., NDArray[Any]]
+    ordered_uint: Callable[..., NDArray[Any]]
+    histogram_digit: Callable[..., None]
+    key_range: Callable[..., KeyRange]
+    bucket_counts: Callable[..., NDArray[np.uint32]]
+    repair_pixels: Callable[..., NDArray[Any]]
+    apply_dark_gain: Callable[..., NDArray[np.float32]]
+    threshold_counts: Callable[..., ThresholdCounts]
+    subtract_radial_background: Callable[..., NDArray[np.float32]]
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:
@@ -62,3 +146,27 @@ def lowest(dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "b":
         return False
     return np.iinfo(dtype).min if dtype.kind in "ui" else -np.inf
+
+
+def bin_dtype(dtype: np.dtype[Any] | type, factor: int) -> np.dtype[Any]:
+    """The smallest dtype that surely holds the sum of ``factor`` values.
+
+    Integers keep their sign and grow as needed, at most to 64 bits; bool counts as uint8 of at most
+    1; float16 becomes float32, other floats stay.
+
+    Examples
+    --------
+    >>> bin_dtype(np.uint8, 4), bin_dtype(np.uint16, 1), bin_dtype(np.float32, 100)
+    (dtype('uint16'), dtype('uint16'), dtype('float32'))
+    """
+    dtype = np.dtype(dtype).newbyteorder("=")
+    if dtype.kind == "f":
+        return np.result_type(dtype, np.float32)
+    top = 1 if dtype.kind == "b" else int(np.iinfo(dtype).max)
+    low = 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
+    kinds = [np.int8, np.int16, np.int32, np.int64] if low else [np.uint8, np.uint16, np.uint32]
+    for kind in kinds:
+        info = np.iinfo(kind)
+        if info.min <= low * factor and top * factor <= info.max:
+            return np.dtype(kind)
+    return np.dtype(np.int64 if low else np.uint64)

@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ._arrays import fit_frames
 from ._fused import fused_pass, weighted_images
 from .api import Float, Measured, lowest
-from .detectors import CompiledDetectors, compile_detectors
+from .detectors import LANES, CompiledDetectors, compile_detectors
 
 GROUP_BYTES = 1 << 18
 """Patterns are worked on together while one band of all of them fits in the second cache."""
@@ -41,13 +41,19 @@ class _Images(NamedTuple):
 
     @classmethod
     def of(
-        cls, pixels: int, dtype: np.dtype[Any], sums: bool, squares: bool, maximum: bool
+        cls,
+        pixels: int,
+        dtype: np.dtype[Any],
+        low: Any,
+        sums: bool,
+        squares: bool,
+        maximum: bool,
     ) -> _Images:
         return cls(
             np.zeros(pixels * sums),
             np.zeros(pixels * sums),
             np.zeros(pixels * squares),
-            np.full(pixels * maximum, lowest(dtype), dtype=dtype),
+            np.full(pixels * maximum, low, dtype=dtype),
         )
 
     def without_sums(self) -> _Images:
@@ -113,7 +119,7 @@ def measure(
     counts = _checked(fit, plan, weights)
     pixels = shape[0] * shape[1]
     keep_sums = sums or (squares and fit.dtype.kind == "f")
-    images = _Images.of(pixels, fit.dtype, keep_sums, squares, maximum)
+    images = _Images.of(pixels, fit.dtype, lowest(dtype), keep_sums, squares, maximum)
     tables = _Tables.of(len(fit), plan.count, moments)
     if fit.size:
         _fill(fit, plan, counts, tables, images)
@@ -159,6 +165,7 @@ def _fill(
         plan.band_rows,
         _together(fit[0], plan.band_rows),
         np.flatnonzero(weights > 0),
+        _strip_masks(plan.shape[1]),
         plan.parts,
         np.zeros(plan.room, fit.dtype),
         *tables,
@@ -166,6 +173,13 @@ def _fill(
     )
     if not plain and (images.sums.size or images.squares.size):
         weighted_images(flat, weights, *images[:3])
+
+
+def _strip_masks(columns: int) -> np.ndarray:
+    """(2, 32) int8: all columns of a strip, and those that whole strips leave over at the right."""
+    masks = np.full((2, LANES), -1, dtype=np.int8)
+    masks[1, : LANES - columns % LANES] = 0
+    return masks
 
 
 def _together(pattern: np.ndarray, band_rows: int) -> int:
