@@ -40,6 +40,8 @@ from py4DSTEM.process.diffraction import StdPattern as StdPattern
 from py4DSTEM.process.diffraction import max_pattern as max_pattern
 from py4DSTEM.process.diffraction import mean_pattern as mean_pattern
 from py4DSTEM.process.diffraction import std_pattern as std_pattern
+from py4DSTEM.process.median import MedianPattern as MedianPattern
+from py4DSTEM.process.median import median_pattern as median_pattern
 from py4DSTEM.process.virtual import VirtualImages as VirtualImages
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image

@@ -8,7 +8,7 @@ from typing import Any
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.read import read_file
-from py4DSTEM.process import com, diffraction, virtual
+from py4DSTEM.process import com, diffraction, median, virtual
 
 __all__ = ["DataCube", "read"]
 
@@ -29,6 +29,7 @@ class DataCube(Cube):
     mean_pattern = diffraction.mean_pattern
     max_pattern = diffraction.max_pattern
     std_pattern = diffraction.std_pattern
+    median_pattern = median.median_pattern
     center_of_mass = com.center_of_mass
 
 
