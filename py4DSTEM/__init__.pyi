@@ -42,6 +42,11 @@ from py4DSTEM.process.diffraction import mean_pattern as mean_pattern
 from py4DSTEM.process.diffraction import std_pattern as std_pattern
 from py4DSTEM.process.median import MedianPattern as MedianPattern
 from py4DSTEM.process.median import median_pattern as median_pattern
+from py4DSTEM.process.radial import MeanRadialProfile as MeanRadialProfile
+from py4DSTEM.process.radial import RadialProfileResult as RadialProfileResult
+from py4DSTEM.process.radial import RadialProfiles as RadialProfiles
+from py4DSTEM.process.radial import mean_radial_profile as mean_radial_profile
+from py4DSTEM.process.radial import radial_profiles as radial_profiles
 from py4DSTEM.process.virtual import VirtualImages as VirtualImages
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image

@@ -1,0 +1,414 @@
+"""Radial profiles: mean intensity as a function of the distance from the origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
+
+from py4DSTEM.core.axis import Axis
+from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.detector import AnyDetector, Detector, Mask
+from py4DSTEM.core.history import History
+from py4DSTEM.core.slices import DiffractionSlice
+from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
+from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan, Reduced
+from py4DSTEM.stream.options import RunOptions
+from py4DSTEM.stream.tile import Tile
+
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import Kernels, RadialSums
+
+__all__ = [
+    "MeanRadialProfile",
+    "RadialProfileResult",
+    "RadialProfiles",
+    "mean_radial_profile",
+    "radial_profiles",
+]
+
+Float = NDArray[np.float64]
+Units = Literal["px", "mrad", "A^-1", "nm^-1"]
+MOST_BINS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class RadialProfileResult:
+    """Mean intensity of rings around the origin.
+
+    Parameters
+    ----------
+    data : (..., n_bins) float64
+        Mean intensity per pixel; NaN for a ring without pixels.  ``(Rx, Ry, n_bins)`` for a scan.
+    counts : (..., n_bins) float64
+        Pixels (shared between neighbouring rings) in each ring: ``data * counts`` is the sum.
+    axis : Axis
+        Radii of the rings: ring k lies at ``k * axis.step`` in ``axis.unit``.
+    step_px : float
+        The same step in detector pixels.
+    """
+
+    data: Float
+    counts: Float
+    axis: Axis
+    step_px: float
+    calibration: Calibration = field(default_factory=Calibration)
+    history: History = field(default_factory=History)
+    name: str = "radial profiles"
+
+    def __post_init__(self) -> None:
+        if self.data.shape != self.counts.shape:
+            raise ShapeError(f"profiles of {self.data.shape} with counts of {self.counts.shape}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def q(self) -> Float:
+        """Radii in `units`, (n_bins,)."""
+        return self.axis.coordinates(self.data.shape[-1])
+
+    @property
+    def q_px(self) -> Float:
+        """Radii in detector pixels, (n_bins,)."""
+        return self.step_px * np.arange(self.data.shape[-1], dtype=np.float64)
+
+    @property
+    def units(self) -> str:
+        """Unit of `q`."""
+        return self.axis.unit
+
+    @property
+    def sums(self) -> Float:
+        """Intensity of each ring, (..., n_bins)."""
+        return np.where(self.counts > 0, self.data, 0.0) * self.counts
+
+    @property
+    def mean(self) -> RadialProfileResult:
+        """The profile of all positions together, every pixel with the same weight."""
+        around = tuple(range(self.data.ndim - 1))
+        known = np.isfinite(self.counts)
+        counts = np.where(known, self.counts, 0.0).sum(around)
+        total = np.where(known, self.sums, 0.0).sum(around)
+        return replace(self, data=_ratio(total, counts), counts=counts, name=f"mean of {self.name}")
+
+    def __getitem__(self, position: tuple[int, int]) -> Float:
+        """The profile of one scan position, (n_bins,)."""
+        profile: Float = self.data[position]
+        return profile
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name!r} {self.data.shape}, "
+            f"0 … {self.q[-1]:.4g} {self.units}>"
+        )
+
+
+def _ratio(total: Float, count: Float) -> Float:
+    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Rings around one origin, or what is needed to draw them around each position's own."""
+
+    bins: int
+    step_px: float
+    rings: Any = None
+    origins: Float | None = None
+    metric: Float | None = None
+    keep: NDArray[np.bool_] | None = None
+
+
+class _Rings(Operation):
+    """Parameters of rings, shared by the operations below."""
+
+    step_px: float = Field(1.0, gt=0, description="Distance between rings in detector pixels.")
+    r_max: float | None = Field(
+        None, gt=0, description="Largest radius, in `units`; None: the farthest corner."
+    )
+    units: Units = Field("px", description="Unit of r_max.")
+    center: tuple[float, float] | None = Field(
+        None, description="Origin (qx, qy) in pixels; None: as calibrated."
+    )
+    mask: AnyDetector | None = Field(
+        None, description="Pixels that count: where its weight is at least one half."
+    )
+    follow_origin: bool | None = Field(
+        None, description="Use the origin of each position; None: where the calibration has them."
+    )
+
+    def prepare(self, cube: Cube, kernels: Kernels) -> _Plan:
+        calibration = cube.calibration
+        metric = _metric(calibration)
+        keep = self._keep(cube)
+        if self._follows(calibration):
+            origins = np.asarray(calibration.origin_px)
+            bins = self._bins(calibration, cube.Q_shape, metric, origins.reshape(-1, 2))
+            return _Plan(bins, self.step_px, None, origins, metric, keep)
+        origin = np.array(self.center or calibration.mean_origin_px)
+        radius = _radius(cube.Q_shape, origin, metric)
+        bins = self._bins(calibration, cube.Q_shape, metric, origin[None])
+        radius = np.where(keep, radius, np.nan)
+        return _Plan(bins, self.step_px, kernels.radial_plan(radius, bins, self.step_px))
+
+    def _follows(self, calibration: Calibration) -> bool:
+        if self.center is not None:
+            if self.follow_origin:
+                raise ParameterError("center and follow_origin=True exclude each other")
+            return False
+        if self.follow_origin and not calibration.origin_varies:
+            raise CalibrationMissing("origin per scan position", "use measure_origin(cube)")
+        return calibration.origin_varies and self.follow_origin is not False
+
+    def _keep(self, cube: Cube) -> NDArray[np.bool_]:
+        if self.mask is None:
+            return np.ones(cube.Q_shape, bool)
+        return self.mask.weights(cube.Q_shape, cube.calibration) >= 0.5
+
+    def _bins(
+        self, calibration: Calibration, Q_shape: tuple[int, int], metric: Float, origins: Float
+    ) -> int:
+        if self.r_max is not None:
+            largest = self.r_max / math.sqrt(math.prod(calibration.Q_steps(self.units)))
+        else:
+            largest = _farthest(Q_shape, metric, origins)
+        # One ring more takes the outer share of the last pixels, so that no intensity is lost.
+        extra = 1 if self.r_max is not None else 2
+        bins = math.floor(largest / self.step_px + 1e-9) + extra
+        if bins > MOST_BINS:
+            raise ParameterError(f"step_px={self.step_px} asks for {bins} rings: make it larger")
+        return bins
+
+    def _sums(self, plan: _Plan, tile: Tile, kernels: Kernels) -> RadialSums:
+        if plan.origins is None:
+            return kernels.radial_sums(tile.frames, plan.rings)
+        origins = tile.local(plan.origins)
+        return kernels.radial_sums_centered(
+            tile.frames, origins, plan.bins, plan.step_px, ellipse=plan.metric, mask=plan.keep
+        )
+
+
+class RadialProfiles(_Rings, kind="radial-profiles", version=1):
+    """Mean intensity of each pattern as a function of the distance from the origin.
+
+    ``I(r) = Σ w I / Σ w``, each pixel shared linearly between the two rings nearest to its radius,
+    so that intensity is conserved; radii are corrected for the calibrated ellipse.
+    """
+
+    outputs: ClassVar[Mapping[str, Output]] = {
+        "sums": PerScan(np.float64),
+        "norms": PerScan(np.float64),
+    }
+
+    def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
+        sums, norms = self._sums(plan, tile, kernels)
+        return {"sums": sums, "norms": np.broadcast_to(norms, sums.shape)}
+
+    def finish(
+        self, cube: Cube, plan: _Plan, parts: Parts, history: History
+    ) -> RadialProfileResult:
+        return _result(cube, plan, parts["sums"], parts["norms"], history, "radial profiles")
+
+
+def _add(whole: tuple[Float, Float], part: tuple[Float, Float]) -> tuple[Float, Float]:
+    return whole[0] + part[0], whole[1] + part[1]
+
+
+class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
+    """Mean intensity of all patterns together as a function of the distance from the origin.
+
+    As `RadialProfiles`, averaged over the positions (or with the weights that `where` gives), each
+    around its own origin where the calibration holds one.
+    """
+
+    outputs: ClassVar[Mapping[str, Output]] = {"rings": Reduced(_add)}
+
+    def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
+        sums, norms = self._sums(plan, tile, kernels)
+        weights = np.ones(len(sums)) if tile.weights is None else tile.weights
+        known = np.isfinite(sums).all(1)  # NaN: a position without an origin
+        sums = np.where(known[:, None], sums, 0.0)
+        norms = np.where(known[:, None], norms, 0.0)
+        return {"rings": (weights @ sums, weights @ norms)}
+
+    def finish(
+        self, cube: Cube, plan: _Plan, parts: Parts, history: History
+    ) -> RadialProfileResult:
+        return _result(cube, plan, *parts["rings"], history, "mean radial profile")
+
+
+def _result(
+    cube: Cube, plan: _Plan, sums: Float, counts: Float, history: History, name: str
+) -> RadialProfileResult:
+    x, y = cube.calibration.Q
+    unit = x.unit if x.unit == y.unit else "px"
+    scale = math.sqrt(x.step * y.step) if unit != "px" else 1.0
+    axis = Axis("q", plan.step_px * scale, 0.0, unit)
+    data = _ratio(sums, counts)
+    return RadialProfileResult(data, counts, axis, plan.step_px, cube.calibration, history, name)
+
+
+# ---- radii ---------------------------------------------------------------------------------------
+def _metric(calibration: Calibration) -> Float:
+    """Matrix from pixel offsets to corrected ones, in pixels of the same area, (2, 2)."""
+    x, y = calibration.Q
+    same = x.unit == y.unit and x.unit != "px"
+    steps = np.array([x.step, y.step]) if same else np.ones(2)
+    metric = np.diag(steps / math.sqrt(math.prod(steps)))
+    if calibration.ellipse is not None:
+        metric = metric @ calibration.ellipse.correction()
+    return metric
+
+
+def _radius(Q_shape: tuple[int, int], origin: Float, metric: Float) -> Float:
+    i, j = np.indices(Q_shape, dtype=np.float64)
+    x, y = i - origin[0], j - origin[1]
+    return np.hypot(metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y)
+
+
+def _farthest(Q_shape: tuple[int, int], metric: Float, origins: Float) -> float:
+    """Largest corrected radius of any corner from any origin."""
+    known = origins[np.isfinite(origins).all(1)]
+    if not len(known):
+        raise CalibrationMissing("origin", "none could be measured at any scan position")
+    corners = np.array([(a, b) for a in (0, Q_shape[0] - 1) for b in (0, Q_shape[1] - 1)])
+    box = np.array([(a, b) for a in (known[:, 0].min(), known[:, 0].max())
+                    for b in (known[:, 1].min(), known[:, 1].max())])  # fmt: skip
+    offsets = (corners[:, None] - box[None]).reshape(-1, 2) @ metric.T
+    return float(np.hypot(*offsets.T).max())
+
+
+# ---- the public functions ------------------------------------------------------------------------
+def radial_profiles(
+    cube: Cube,
+    *,
+    step_px: float = 1.0,
+    r_max: float | None = None,
+    units: Units = "px",
+    center: tuple[float, float] | None = None,
+    mask: Detector | ArrayLike | None = None,
+    follow_origin: bool | None = None,
+    where: ArrayLike | None = None,
+    options: RunOptions | None = None,
+) -> RadialProfileResult:
+    """Mean intensity of each pattern as a function of the distance from the origin.
+
+    Parameters
+    ----------
+    cube : DataCube
+    step_px : float
+        Distance between rings in detector pixels.
+    r_max : float, optional
+        Largest radius in `units`; None: the farthest corner of the detector, so that
+        ``Σ data * counts`` is the intensity of the pattern.
+    units : "px", "mrad", "A^-1" or "nm^-1"
+        Unit of `r_max`.
+    center : (float, float), optional
+        Origin (qx, qy) in pixels; None: as calibrated, for each position where it varies.
+    mask : Detector or (Qx, Qy) array, optional
+        Pixels that count: those with a weight of at least one half.
+    follow_origin : bool, optional
+        Whether to use the origin of each position; None: where the calibration holds one.
+    where : (Rx, Ry) bool, optional
+        Positions to compute; others are NaN.
+    options : RunOptions, optional
+
+    Returns
+    -------
+    RadialProfileResult
+        ``.data`` (Rx, Ry, n_bins) float64, ``.q`` the radii in calibrated units, ``.counts``,
+        ``.mean``.
+
+    Raises
+    ------
+    CalibrationMissing
+        There is no origin, and no `center` was given.
+
+    Notes
+    -----
+    A pixel at radius r gives ``1 − f`` of itself to ring k and ``f`` to ring k + 1, where
+    ``k + f = r / step``.  Pixels that are NaN or infinite count nowhere.  Radii are corrected for
+    the ellipse and for pixels that are not square.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from py4DSTEM import DataCube
+    >>> cube = DataCube(np.full((2, 3, 16, 16), 5, np.uint16))
+    >>> profiles = radial_profiles(cube, center=(7.5, 7.5), r_max=7)
+    >>> profiles.shape, bool(np.allclose(profiles.data, 5))
+    ((2, 3, 8), True)
+    """
+    operation = RadialProfiles(
+        step_px=step_px,
+        r_max=r_max,
+        units=units,
+        center=center,
+        mask=_as_detector(mask),
+        follow_origin=follow_origin,
+    )
+    result: RadialProfileResult = run(operation, cube, where=where, options=options)
+    return result
+
+
+def mean_radial_profile(
+    data: Cube | DiffractionSlice,
+    *,
+    step_px: float = 1.0,
+    r_max: float | None = None,
+    units: Units = "px",
+    center: tuple[float, float] | None = None,
+    mask: Detector | ArrayLike | None = None,
+    follow_origin: bool | None = None,
+    where: ArrayLike | None = None,
+    options: RunOptions | None = None,
+) -> RadialProfileResult:
+    """Radial profile ``(n_bins,)`` of a pattern, or of all patterns of a scan together.
+
+    Parameters as for `radial_profiles`; `where` may hold weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from py4DSTEM import DiffractionSlice
+    >>> profile = mean_radial_profile(DiffractionSlice(np.full((8, 9), 2.0)), center=(3, 4))
+    >>> profile.shape, float(profile.data[3])
+    ((7,), 2.0)
+    """
+    operation = MeanRadialProfile(
+        step_px=step_px,
+        r_max=r_max,
+        units=units,
+        center=center,
+        mask=_as_detector(mask),
+        follow_origin=follow_origin,
+    )
+    cube = _as_cube(data) if isinstance(data, DiffractionSlice) else data
+    result: RadialProfileResult = run(operation, cube, where=where, options=options)
+    return result
+
+
+def _as_detector(mask: Detector | ArrayLike | None) -> Detector | None:
+    return mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
+
+
+def _as_cube(pattern: DiffractionSlice) -> Cube:
+    """A scan of one position."""
+    if pattern.data.ndim != 2:
+        raise ShapeError(f"{pattern.name!r} is a stack: choose one pattern of it")
+    calibration = pattern.calibration
+    if calibration.origin_varies:
+        calibration = calibration.replace(origin_px=calibration.mean_origin_px)
+    return Cube(pattern.data[None, None], calibration, pattern.name, pattern.history)
