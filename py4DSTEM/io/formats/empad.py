@@ -63,7 +63,7 @@ class Empad(Format):
         )  # fmt: skip
         notes += _agreement(raw, count, scan, options.allow_truncated)
         if root is None:
-            notes += ("there is no .xml beside the .raw: no metadata, no calibration",)
+            notes += ("no .xml beside the .raw describes it: no metadata, no calibration",)
         calibration, more = _calibration(root, scan)
         name = source.path.stem
         metadata = _metadata(name, root).with_notes(*notes, *more)
