@@ -111,6 +111,18 @@ class Calibration:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __repr__(self) -> str:
+        from py4DSTEM.core.html import calibration_state
+
+        state = calibration_state(self)
+        known = ", ".join(f"{name} {value}" for name, value in state.items() if value is not None)
+        return f"<Calibration {known or 'of nothing yet'}>"
+
+    def _repr_html_(self) -> str:
+        from py4DSTEM.core.html import calibration_html
+
+        return calibration_html(self)
+
     # ---- lookups ---------------------------------------------------------------------------------
     @property
     def Q_pixel_size(self) -> float:

@@ -48,6 +48,14 @@ class History:
     source: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<History {' → '.join(step.kind for step in self.steps) or 'without steps'}>"
+
+    def _repr_html_(self) -> str:
+        from py4DSTEM.core.html import history_html
+
+        return history_html(self)
+
     def then(
         self,
         kind: str,

@@ -55,6 +55,17 @@ class Metadata:
     notes: tuple[str, ...] = ()
     original: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        known = {name: value for name, value in self.known().items() if name != "notes"}
+        fields = ", ".join(f"{name}={value!r}" for name, value in known.items())
+        notes = f", {len(self.notes)} notes" if self.notes else ""
+        return f"<Metadata {fields or 'empty'}{notes}>"
+
+    def _repr_html_(self) -> str:
+        from py4DSTEM.core.html import metadata_html
+
+        return metadata_html(self)
+
     def with_notes(self, *notes: str) -> Metadata:
         """A copy with more notes."""
         return replace(self, notes=self.notes + notes)
