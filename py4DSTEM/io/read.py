@@ -34,7 +34,7 @@ from py4DSTEM.io.format import (
 )
 from py4DSTEM.io.frames import MemoryFrames
 from py4DSTEM.io.scan import arrange
-from py4DSTEM.units import is_angle, is_reciprocal
+from py4DSTEM.units import is_angle, is_length, is_reciprocal
 
 __all__ = ["from_signal", "open_signals", "read_file"]
 
@@ -160,13 +160,19 @@ def from_signal(signal: Signal, options: ReadOptions, cube_type: type[Cube] = Cu
     if dims == 4 and _is_real(signal):
         cube = cube_type(signal.data, signal.calibration, signal.name, metadata=signal.metadata)
         return _rearranged(cube, options)
-    if dims == 2 and _is_real(signal):
+    if dims == 2 and _is_real(signal) and _is_image(signal):
         return _slice(signal)
     return ArrayResult(_array(signal.data), _axes(signal), History(), signal.name)
 
 
 def _is_real(signal: Signal) -> bool:
     return np.dtype(signal.data.dtype).kind in "buif"
+
+
+def _is_image(signal: Signal) -> bool:
+    """Whether both axes are of space: a list of spectra is an array."""
+    units = [a.unit for a in signal.axes]
+    return all(u == "px" or is_length(u) or is_reciprocal(u) or is_angle(u) for u in units)
 
 
 def _rearranged(cube: Cube, options: ReadOptions) -> Cube:
@@ -216,7 +222,7 @@ def _slice(signal: Signal) -> RealSlice | DiffractionSlice:
 def _array(data: Any) -> Any:
     if isinstance(data, np.ndarray):
         return data
-    if hasattr(data, "read_frames"):
+    if hasattr(data, "read_frames") and len(data.shape) == 3:
         return data.read_frames(0, int(data.shape[0]))
     if hasattr(data, "compute"):
         return data.compute(scheduler="synchronous")

@@ -6,5 +6,15 @@ MODULES = (
     "mib",
     "empad",
     "seq",
+    "dm",
+    "blo",
+    "tvips",
+    "mrc",
+    "tia",
+    "hspy",
+    "ripple",
+    "topspin",
+    "tiff",
+    "vendors",
 )
 """Modules of this package, in the order in which equal matches are tried."""
