@@ -32,6 +32,13 @@ from py4DSTEM.errors import ShapeError as ShapeError
 from py4DSTEM.errors import StoreError as StoreError
 from py4DSTEM.errors import UnknownFormat as UnknownFormat
 from py4DSTEM.io.format import RawLayout as RawLayout
+from py4DSTEM.process.clean import HotPixels as HotPixels
+from py4DSTEM.process.clean import apply_gain as apply_gain
+from py4DSTEM.process.clean import dark_gain as dark_gain
+from py4DSTEM.process.clean import detect_hot_pixels as detect_hot_pixels
+from py4DSTEM.process.clean import repair_pixels as repair_pixels
+from py4DSTEM.process.clean import subtract_background as subtract_background
+from py4DSTEM.process.clean import subtract_dark as subtract_dark
 from py4DSTEM.process.com import CenterOfMass as CenterOfMass
 from py4DSTEM.process.com import center_of_mass as center_of_mass
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern

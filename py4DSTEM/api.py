@@ -8,7 +8,7 @@ from typing import Any
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.read import read_file
-from py4DSTEM.process import com, diffraction, median, radial, virtual
+from py4DSTEM.process import clean, com, diffraction, median, radial, virtual
 
 __all__ = ["DataCube", "read"]
 
@@ -30,6 +30,12 @@ class DataCube(Cube):
     max_pattern = diffraction.max_pattern
     std_pattern = diffraction.std_pattern
     median_pattern = median.median_pattern
+    detect_hot_pixels = clean.detect_hot_pixels
+    repair_pixels = clean.repair_pixels
+    subtract_dark = clean.subtract_dark
+    apply_gain = clean.apply_gain
+    dark_gain = clean.dark_gain
+    subtract_background = clean.subtract_background
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass

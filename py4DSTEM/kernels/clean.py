@@ -215,7 +215,7 @@ def subtract_radial_background(
     -----
     A pixel belongs to the ring of its nearest bin; the level of a ring is the quantile of its
     finite pixels, linear between two values. A ring without any takes the level of the next one
-    inside (0 if there is none). Between the centers of two rings the level is interpolated.
+    inside, or else outside (0 if there is none). Between the centers of two rings the level is interpolated.
     """
     fit = fit_frames(frames)
     if not 0 <= quantile <= 1:
@@ -251,6 +251,7 @@ def _subtract_rings(flat, rings, quantile, values, level, out):
     starts, pixels, lower, fraction = rings
     bins = starts.size - 1
     for p in range(flat.shape[0]):
+        known = False
         for k in range(bins):
             count = 0
             for m in range(starts[k], starts[k + 1]):
@@ -261,6 +262,9 @@ def _subtract_rings(flat, rings, quantile, values, level, out):
             level[k] = level[k - 1] if k else 0.0
             if count:
                 level[k] = _quantile(values, count, quantile)
+                if not known:
+                    level[:k] = level[k]
+                known = True
         for q in range(lower.size):
             k, f = lower[q], fraction[q]
             base = 0.0

@@ -234,12 +234,18 @@ def subtract_radial_background(
         for share in plan:
             ring = v[p][_nearest(plan, share, len(levels))]
             ring = ring[np.isfinite(ring)]
-            before = levels[-1] if levels else 0.0
-            levels.append(np.quantile(ring, quantile) if ring.size else before)
+            levels.append(np.quantile(ring, quantile) if ring.size else np.nan)
+        levels = _without_gaps(levels)
         rest = 1 - plan.sum(axis=0)
         base = np.tensordot(levels, plan, axes=1) + rest * levels[-1]
         out[p][used] -= base[used]
     return out.astype(np.float32)
+
+
+def _without_gaps(levels: list[float]) -> list[float]:
+    """A NaN takes the last number before it, those in front the first number, 0 if there is none."""
+    last = next((v for v in levels if np.isfinite(v)), 0.0)
+    return [last := v if np.isfinite(v) else last for v in levels]
 
 
 def _nearest(plan: Float, share: Float, k: int) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ __all__ = [
     "MeanRadialProfile",
     "RadialProfileResult",
     "RadialProfiles",
+    "corrected_radius",
     "mean_radial_profile",
     "radial_profiles",
 ]
@@ -276,6 +277,13 @@ def _radius(Q_shape: tuple[int, int], origin: Float, metric: Float) -> Float:
     i, j = np.indices(Q_shape, dtype=np.float64)
     x, y = i - origin[0], j - origin[1]
     return np.hypot(metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y)
+
+
+def corrected_radius(
+    Q_shape: tuple[int, int], origin: tuple[float, float], calibration: Calibration
+) -> Float:
+    """Distance of each pixel from `origin` in pixels, ellipse and oblong pixels undone, (Qx, Qy)."""
+    return _radius(Q_shape, np.array(origin), _metric(calibration))
 
 
 def _farthest(Q_shape: tuple[int, int], metric: Float, origins: Float) -> float:
