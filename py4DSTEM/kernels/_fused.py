@@ -15,6 +15,7 @@ from ._lanes import (
     block_squares,
     block_sums,
     block_sums_maximum,
+    block_sums_squares,
     gather,
     masked_sum,
     strip_moments,
@@ -90,14 +91,16 @@ def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, ma
     """Fold pixels ``start:stop`` of the patterns ``chosen[low:high]`` into the images."""
     end = start + (stop - start) // LANES * LANES
     for k in range(start, end, LANES):
-        if sums.size and maximum.size:
+        if sums.size and squares.size:
+            block_sums_squares(flat, chosen, low, high, pixels, k, sums, valid, squares)
+        elif squares.size:
+            block_squares(flat, chosen, low, high, pixels, k, squares)
+        elif sums.size and maximum.size:
             block_sums_maximum(flat, chosen, low, high, pixels, k, sums, valid, maximum)
         elif sums.size:
             block_sums(flat, chosen, low, high, pixels, k, sums, valid)
-        elif maximum.size:
+        if maximum.size and (squares.size or not sums.size):
             block_maximum(flat, chosen, low, high, pixels, k, maximum)
-        if squares.size:
-            block_squares(flat, chosen, low, high, pixels, k, squares)
     for g in range(low, high):
         for k in range(end, stop):
             v = flat[chosen[g] * pixels + k]

@@ -72,9 +72,9 @@ class _Pixels:
 
     def in_order(self, b: ir.IRBuilder, phases: list[ir.Value]) -> ir.Value:
         """32 lanes in the order of the pixels from vectors by phase."""
-        if self.phases == 1:
+        if len(phases) == 1:
             return phases[0]
-        if self.phases == 4:
+        if len(phases) == 4:
             phases = [_interleave(b, phases[0], phases[2]), _interleave(b, phases[1], phases[3])]
         return _interleave(b, *phases)
 
@@ -325,15 +325,39 @@ class _Sums(_Images):
 
 
 class _Squares(_Images):
+    """Integers of up to 16 bits in integers, exactly; all others in float64."""
+
     def start(self, outs: list[ir.Value]) -> None:
-        self.outs, self.sum = outs, cgutils.alloca_once_value(self.b, zero(self.floats))
+        kind, self.outs = self.kind, outs
+        self.small = not kind.real and kind.bits <= 16
+        lanes = [self.floats]
+        if self.small:
+            lanes = [ir.VectorType(ir.IntType(32 if kind.bits == 8 else 64), LANES // 4)] * 4
+        self.sums = [cgutils.alloca_once_value(self.b, zero(lane)) for lane in lanes]
 
     def step(self, v: ir.Value) -> None:
-        v = self.kind.as_float(self.b, self.finite(v))
-        self.b.store(self.b.fadd(self.b.load(self.sum), self.b.fmul(v, v)), self.sum)
+        b, kind = self.b, self.kind
+        if not self.small:
+            v = kind.as_float(b, self.finite(v))
+            b.store(b.fadd(b.load(self.sums[0]), b.fmul(v, v)), self.sums[0])
+            return
+        squares = [b.mul(x, x) for x in kind.widen(b, v)]
+        if kind.bits == 16:
+            halves = [_halves(b, square) for square in squares]
+            squares = [half[i] for i in range(2) for half in halves]
+        for sum_, square in zip(self.sums, squares, strict=True):
+            b.store(b.add(b.load(sum_), square), sum_)
 
     def finish(self) -> None:
-        self.add_to(self.outs[0], self.b.load(self.sum))
+        sums = self.kind.in_order(self.b, [self.b.load(sum_) for sum_ in self.sums])
+        self.add_to(self.outs[0], self.b.uitofp(sums, self.floats) if self.small else sums)
+
+
+def _halves(b: ir.IRBuilder, words: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Even and odd unsigned 32-bit lanes as 64-bit ones."""
+    wide = ir.VectorType(_I64, words.type.count // 2)
+    pairs, up = b.bitcast(words, wide), splat(wide, 32)
+    return b.lshr(b.shl(pairs, up), up), b.lshr(pairs, up)
 
 
 class _Maximum(_Images):
@@ -412,3 +436,13 @@ def block_sums_maximum(typingctx, flat, chosen, low, high, pixels, offset, sums,
         return _block(context, b, signature, args, [_Sums, _Maximum], [[6, 7], [8]])
 
     return types.void(flat, chosen, low, high, pixels, offset, sums, valid, maximum), emit
+
+
+@intrinsic
+def block_sums_squares(typingctx, flat, chosen, low, high, pixels, offset, sums, valid, squares):
+    """`block_sums` and `block_squares` in one go."""
+
+    def emit(context, b, signature, args):
+        return _block(context, b, signature, args, [_Sums, _Squares], [[6, 7], [8]])
+
+    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, squares), emit

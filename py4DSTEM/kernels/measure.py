@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +116,7 @@ def measure(
     dtype = np.asarray(frames).dtype.newbyteorder("=")
     fit = fit_frames(frames)
     shape = fit.shape[1:]
-    plan = compile_detectors(np.empty((0, *shape))) if detectors is None else detectors
+    plan = _no_detectors(shape) if detectors is None else detectors
     counts = _checked(fit, plan, weights)
     pixels = shape[0] * shape[1]
     keep_sums = sums or (squares and fit.dtype.kind == "f")
@@ -139,6 +140,11 @@ def measure(
         valid=valid.reshape(shape) if sums or squares else None,
         maximum=images.maximum.reshape(shape).astype(dtype, copy=False) if maximum else None,
     )
+
+
+@lru_cache(maxsize=16)
+def _no_detectors(shape: tuple[int, int]) -> CompiledDetectors:
+    return compile_detectors(np.empty((0, *shape)))
 
 
 def _checked(fit: np.ndarray, plan: CompiledDetectors, weights: Float | None) -> Float:

@@ -157,7 +157,8 @@ def radial_sums_centered(
     sums, norms = np.zeros((2, len(fit), n_bins + 1))
     if fit.size:
         metric = np.ascontiguousarray(matrix / step)
-        _centered_sums(fit, centers, metric, keep, np.zeros(fit.shape[2]), sums, norms)
+        rings = np.zeros((2, n_bins + 1, 4))
+        _centered_sums(fit, centers, metric, keep, np.zeros(fit.shape[2]), rings, sums, norms)
     return RadialSums(sums[:, :n_bins], norms[:, :n_bins])
 
 
@@ -209,7 +210,11 @@ def _careful_sums(flat, which, starts, pixels, split, sums, norms):
 
 
 @njit(nogil=True, cache=True)
-def _centered_sums(frames, origins, metric, keep, row, sums, norms):
+def _centered_sums(frames, origins, metric, keep, row, rings, sums, norms):
+    """Two sets of rings in turn, so that neighbours in one ring need not wait for each other.
+
+    A ring holds Σv, Σ f·v, Σ1 and Σf of the pixels that start in it; the last takes the rest.
+    """
     n, height, width = frames.shape
     bins = sums.shape[1] - 1
     for p in range(n):
@@ -217,18 +222,33 @@ def _centered_sums(frames, origins, metric, keep, row, sums, norms):
         if not (np.isfinite(ox) and np.isfinite(oy)):
             sums[p] = np.nan
             continue
+        rings[:] = 0.0
         for i in range(height):
             x = i - ox
             for j in range(width):
                 y = j - oy
                 u, w = metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y
-                row[j] = np.sqrt(u * u + w * w)
+                row[j] = min(np.sqrt(u * u + w * w), float(bins))
             for j in range(width):
                 v, t = frames[p, i, j], row[j]
-                if t < bins and keep[i, j] and np.isfinite(v):
-                    k = int(t)
-                    f = t - k
-                    sums[p, k] += (1.0 - f) * np.float64(v)
-                    sums[p, k + 1] += f * np.float64(v)
-                    norms[p, k] += 1.0 - f
-                    norms[p, k + 1] += f
+                if not (keep[i, j] and np.isfinite(v)):
+                    t = float(bins)
+                k = np.uint64(t)
+                f = t - np.float64(k)
+                ring = rings[j & 1, k]
+                ring[0] += np.float64(v)
+                ring[1] += f * np.float64(v)
+                ring[2] += 1.0
+                ring[3] += f
+        _share_out(rings, sums[p], norms[p])
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _share_out(rings, sums, norms):
+    for k in range(sums.size - 1):
+        whole, upper = rings[0, k, 0] + rings[1, k, 0], rings[0, k, 1] + rings[1, k, 1]
+        sums[k] += whole - upper
+        sums[k + 1] += upper
+        whole, upper = rings[0, k, 2] + rings[1, k, 2], rings[0, k, 3] + rings[1, k, 3]
+        norms[k] += whole - upper
+        norms[k + 1] += upper

@@ -48,7 +48,8 @@ def shifted_sums(frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike) -> Fl
         raise ShapeError(f"shifts need the shape {(len(fit), 2)}, these have {moves.shape}")
     out = np.zeros((len(fit), len(w)))
     if out.size and fit.size:
-        _shifted_sums(fit, w, np.array([_box(d) for d in w]), moves, np.zeros(w.shape[2] + 1), out)
+        boxes = np.array([_box(d) for d in w])
+        _shifted_sums(fit, np.pad(w, ((0, 0), (1, 1), (1, 1))), boxes, moves, out)
     return out
 
 
@@ -61,58 +62,58 @@ def _box(weights: Float) -> tuple[int, int, int, int]:
 
 
 @njit(nogil=True, cache=True)
-def _shifted_sums(frames, weights, boxes, shifts, row, out):
+def _shifted_sums(frames, padded, boxes, shifts, out):
+    height, width = frames.shape[1], frames.shape[2]
     for p in range(out.shape[0]):
         sx, sy = shifts[p]
         for k in range(out.shape[1]):
             if not (np.isfinite(sx) and np.isfinite(sy)):
                 out[p, k] = np.nan
-            elif boxes[k, 1] >= 0 and abs(sx) < weights.shape[1] and abs(sy) < weights.shape[2]:
-                out[p, k] = _moved_sum(frames[p], weights[k], boxes[k], sx, sy, row)
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _moved_sum(frame, weights, box, sx, sy, row):
-    """One pattern, one detector: mix two weight rows, then add up along the pattern row."""
-    height, width = frame.shape
-    a, b = int(np.floor(sx)), int(np.floor(sy))
-    fx, fy = sx - a, sy - b
-    left, right = max(0, box[2] + b), min(width - 1, box[3] + b + 1)
-    total, covered, seen = 0.0, False, False
-    for i in range(max(0, box[0] + a), min(height - 1, box[1] + a + 1) + 1):
-        _mixed_row(weights, i - a, fx, box, row)
-        s, c, g = _row_sum(frame, i, left, right, row, b, fy, box)
-        total += s
-        covered |= c
-        seen |= g
-    return np.nan if covered and not seen else total
-
-
-@njit(nogil=True, cache=True, inline="always")
-def _mixed_row(weights, u, fx, box, row):
-    """``row[j] = (1 - fx)·w[u, j] + fx·w[u - 1, j]`` in the box, zero at one column either side."""
-    here = 1.0 - fx if box[0] <= u <= box[1] else 0.0
-    above = fx if box[0] <= u - 1 <= box[1] else 0.0
-    u0, u1 = max(box[0], min(u, box[1])), max(box[0], min(u - 1, box[1]))
-    for j in range(box[2], box[3] + 1):
-        row[j] = here * weights[u0, j] + above * weights[u1, j]
+            elif boxes[k, 1] >= 0 and abs(sx) < height and abs(sy) < width:
+                total = _moved_sum(frames[p], padded[k], boxes[k], sx, sy)
+                if not np.isfinite(total):
+                    total = _careful_sum(frames[p], padded[k], boxes[k], sx, sy)
+                out[p, k] = total
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _row_sum(frame, i, left, right, row, b, fy, box):
-    """One row of the pattern under the mixed weights, these moved by ``b + fy`` columns."""
-    total, covered, seen = 0.0, 0, 0
-    for j in range(left, right + 1):
-        c = j - b
-        w = 0.0
-        if c <= box[3]:
-            w += (1.0 - fy) * row[c]
-        if c > box[2]:
-            w += fy * row[c - 1]
-        v = frame[i, j]
-        good = np.isfinite(v)
-        used = w != 0.0
-        covered |= used
-        seen |= used and good
-        total += w * np.float64(v) if good else 0.0
-    return total, covered != 0, seen != 0
+def _moved_sum(frame, padded, box, sx, sy):
+    """Σ v·w of one pattern and detector, in any order, as if all pixels were finite.
+
+    ``padded`` has a row and a column of zeros all around, so w[u, c] is ``padded[u + 1, c + 1]``.
+    """
+    a, b = int(np.floor(sx)), int(np.floor(sy))
+    fx, fy = sx - a, sy - b
+    top, bottom = max(0, box[0] + a), min(frame.shape[0] - 1, box[1] + a + 1)
+    left, right = max(0, box[2] + b), min(frame.shape[1] - 1, box[3] + b + 1)
+    here, up = (1.0 - fx) * (1.0 - fy), fx * (1.0 - fy)
+    back, both = (1.0 - fx) * fy, fx * fy
+    start, stop = left - b, right - b + 1
+    total = 0.0
+    for i in range(top, bottom + 1):
+        u = i - a
+        v = frame[i, left : right + 1]
+        w00, w01 = padded[u + 1, start + 1 : stop + 1], padded[u + 1, start:stop]
+        w10, w11 = padded[u, start + 1 : stop + 1], padded[u, start:stop]
+        for k in range(v.size):
+            w = here * w00[k] + back * w01[k] + up * w10[k] + both * w11[k]
+            total += w * np.float64(v[k])
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _careful_sum(frame, padded, box, sx, sy):
+    """`_moved_sum` of the finite pixels; NaN if there are none where the detector lies."""
+    a, b = int(np.floor(sx)), int(np.floor(sy))
+    fx, fy = sx - a, sy - b
+    total, covered, seen = 0.0, False, False
+    for i in range(max(0, box[0] + a), min(frame.shape[0] - 1, box[1] + a + 1) + 1):
+        for j in range(max(0, box[2] + b), min(frame.shape[1] - 1, box[3] + b + 1) + 1):
+            u, c = i - a + 1, j - b + 1
+            w = (1.0 - fx) * ((1.0 - fy) * padded[u, c] + fy * padded[u, c - 1])
+            w += fx * ((1.0 - fy) * padded[u - 1, c] + fy * padded[u - 1, c - 1])
+            covered |= w != 0.0
+            if w != 0.0 and np.isfinite(frame[i, j]):
+                total += w * np.float64(frame[i, j])
+                seen = True
+    return np.nan if covered and not seen else total

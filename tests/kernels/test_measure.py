@@ -140,3 +140,21 @@ def test_wrong_shapes_and_numbers_are_refused():
         FAST.measure(frames, weights=np.ones(4))
     with pytest.raises(ParameterError):
         FAST.measure(frames.astype(complex))
+
+
+def test_bits_do_not_depend_on_the_other_outputs():
+    rng = np.random.default_rng(5)
+    frames = make_frames(rng, 11, (33, 47), "f4", 0.02)
+    plan = FAST.compile_detectors(make_detectors(rng, (33, 47), 5))
+    whole = FAST.measure(frames, plan, **ALL)
+    alone = [FAST.measure(frames, plan), *(FAST.measure(frames, **{name: True}) for name in ALL)]
+    for part in alone:
+        for a, b in zip(part, whole, strict=True):
+            assert a is None or np.array_equal(a, b, equal_nan=True)
+
+
+def test_a_small_detector_reads_only_its_own_blocks():
+    i, j = np.indices((128, 128))
+    plan = FAST.compile_detectors((np.hypot(i - 64, j - 64) < 10)[None].astype(float))
+    places = plan.parts[1][1]
+    assert len(places) < 50 and places.min() > 54 * 128 and places.max() < 75 * 128
