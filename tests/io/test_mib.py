@@ -14,7 +14,7 @@ from truth import assert_same_sums, readings
 
 from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
 from py4DSTEM.io.format import ReadOptions, Source
-from py4DSTEM.io.formats.mib import Mib, frame_headers, parse_header
+from py4DSTEM.io.formats.mib import Mib, _regular_pause, frame_headers, parse_header
 from py4DSTEM.io.read import read_file
 from py4DSTEM.testing.formats import check_file, survey_damage
 
@@ -299,3 +299,17 @@ def test_damaged_copies(tmp_path: Path, kind: str) -> None:
     hdr = {"Frames in Acquisition (Number)": 4}
     path = write_mib(tmp_path / "a.mib", random_frames((4, 4, 256), 4096), kind, hdr=hdr)
     assert survey_damage(path, count=40).failures == []
+
+
+def test_row_length_from_pauses() -> None:
+    intervals = np.full(11, 1e-3)
+    intervals[[3, 7]] += 5e-4
+    assert _regular_pause(intervals) == 4
+    intervals[5] += 5e-4
+    assert _regular_pause(intervals) is None
+
+
+def test_scan_shape_from_time_stamps(shared_data: Path) -> None:
+    cube = read_file(shared_data / "real/mib/001_4x2_6bit.mib", ReadOptions())
+    assert cube.shape == (2, 4, 256, 256)
+    assert any("pauses" in note for note in cube.metadata.notes)

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class Mib(Format):
         notes = (*hdr_notes, *(note for part in parts for note in part.notes))
         notes += _completeness(parts, count, hdr, options.allow_truncated)
         shape, reason, scan_notes = _scan(hdr, count)
+        if shape is None and not scan_notes:
+            shape, reason = _scan_from_pauses(parts, count)
         name = _split(source.path)[0].rstrip("_-") if len(parts) > 1 else source.path.stem
         metadata = _metadata(name, parts, hdr).with_notes(*notes, *scan_notes)
         frames = [part.frames() for part in parts]
@@ -476,6 +479,38 @@ def _scan(
     if row and 1 < row < count and count % row == 0:
         return (count // row, row), "the frames per trigger in the .hdr", ()
     return ((1, 1), "the single frame", ()) if count == 1 else (None, "", ())
+
+
+TIMED_FRAMES = 4096
+"""Frames whose time stamps are looked at; a scan row is shorter than that."""
+
+
+def _scan_from_pauses(parts: Sequence[Part], count: int) -> tuple[tuple[int, int] | None, str]:
+    """Scan shape from the pauses that a beam makes at the end of each row, if they are regular."""
+    timed = min(parts[0].count, TIMED_FRAMES)
+    try:
+        stamps = [text for _, text, _ in islice(_headers(parts[0]), timed)]
+        seconds = np.array(stamps, "datetime64[ns]").astype(np.int64) * 1e-9
+    except (CorruptFile, ValueError):
+        return None, ""  # no time stamps, or damaged ones: nothing to learn
+    row = _regular_pause(np.diff(seconds))
+    if row is None or count % row or row == count:
+        return None, ""
+    return (count // row, row), f"pauses in the time stamps after every {row} frames"
+
+
+def _regular_pause(intervals: NDArray[np.float64]) -> int | None:
+    """Frames between pauses, where every pause is at a multiple of that number."""
+    if len(intervals) < 3:
+        return None
+    usual = float(np.median(intervals))
+    jitter = 1.4826 * float(np.median(np.abs(intervals - usual)))
+    pauses = 1 + np.flatnonzero(intervals - usual > max(10 * jitter, 2e-6))
+    if not len(pauses) or pauses[0] < 2:
+        return None
+    row = int(pauses[0])
+    expected = np.arange(row, len(intervals) + 1, row)
+    return row if np.array_equal(pauses, expected) else None
 
 
 # ---- metadata ------------------------------------------------------------------------------------
