@@ -390,6 +390,7 @@ def _block(context, b, signature, args, images: list[type[_Images]], outs: list[
         part.start([data[i] for i in places])
     with cgutils.for_range(b, args[3], start=args[2]) as loop:
         at = b.add(b.mul(b.load(b.gep(data[1], [loop.index])), args[4]), args[5])
+        prefetch(b, data[0], b.add(at, ir.Constant(_I64, 4 * LANES)))
         v = load(b, data[0], at, kind.narrow)
         for part in parts:
             part.step(v)
