@@ -6,10 +6,10 @@
 ((4, 5, 64, 64), (4, 5))
 """
 
-from py4DSTEM.simulate.amorphous import AmorphousTruth, amorphous
+from py4DSTEM.simulate.glass import AmorphousTruth, amorphous
+from py4DSTEM.simulate.grains import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
 from py4DSTEM.simulate.phase import PhaseTruth, phase_object
-from py4DSTEM.simulate.polycrystal import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.probe import vacuum_probe
 from py4DSTEM.simulate.scan import SimulatedScan
 

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.simulate.atoms import atomic_numbers, scattering_factor_A
-from py4DSTEM.simulate.polycrystal import random_orientations
+from py4DSTEM.simulate.grains import random_orientations
 from py4DSTEM.simulate.scan import (
     Seed,
     SimulatedScan,
