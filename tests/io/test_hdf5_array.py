@@ -455,7 +455,7 @@ class TestDamage:
 class TestPipeline:
     def decode(self, filters: list[Filter], source: bytes, nbytes: int) -> np.ndarray:
         out = np.empty(nbytes, np.uint8)
-        data = np.frombuffer(source, np.uint8)
+        data = np.frombuffer(source, np.uint8).copy()
         Pipeline(filters, nbytes).decode(data, 0, out, Scratch())
         return out
 

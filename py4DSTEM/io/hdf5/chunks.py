@@ -79,6 +79,20 @@ class ChunkIndex:
                 return None
         return int(self._offsets[k]), int(self._sizes[k]), int(self._masks[k])
 
+    def get_all(self, numbers: Ints) -> list[Chunk | None]:
+        """`get` for many chunks at once."""
+        if len(self) == 0:
+            return [None] * len(numbers)
+        places = numbers
+        if self._numbers is not None:
+            places = np.minimum(self._numbers.searchsorted(numbers), len(self) - 1)
+        columns = (self._offsets[places], self._sizes[places], self._masks[places])
+        chunks: list[Chunk | None] = list(zip(*(c.tolist() for c in columns), strict=True))
+        if self._numbers is not None:
+            for k in np.flatnonzero(self._numbers[places] != numbers).tolist():
+                chunks[k] = None
+        return chunks
+
 
 def build_index(dataset: h5py.Dataset, grid: ChunkGrid, file_size: int) -> ChunkIndex:
     """Read the chunk index of a dataset in one pass.

@@ -25,6 +25,8 @@ from py4DSTEM.io.hdf5.select import Span
 __all__ = ["Array", "Layout", "Mapped", "RawFile", "Source", "ThroughHdf5", "ViaChunks"]
 
 Array = NDArray[np.generic]
+_MAX_GAP = 4 << 10  # bytes between two chunks that are worth reading along
+_MAX_READ = 1 << 20  # bytes in one read of several chunks
 _COPY = "Copy the file again from where it was recorded"
 
 
@@ -253,11 +255,52 @@ class ViaChunks:
         stored = result.view(self._layout.stored)
         grid = zip(spans, self._chunks, self._grid.strides, strict=True)
         axes = [list(_pieces(span, chunk, stride)) for span, chunk, stride in grid]
-        for pieces in itertools.product(*axes):
-            self._place(pieces, spans, stored)
+        rows = self._rows(axes, stored)
+        if rows is None or not self._fill_rows(_numbers(axes), rows):
+            for pieces in itertools.product(*axes):
+                self._place(pieces, spans, stored)
         if not self._layout.stored.isnative:
             result.byteswap(inplace=True)
         return result
+
+    def _rows(self, axes: Sequence[Sequence[_Piece]], stored: Array) -> Bytes | None:
+        """The result as one row of bytes per chunk; None unless it is whole chunks in order."""
+        if not stored.size or not all(p.whole for axis in axes for p in axis):
+            return None
+        long = next((k for k, c in enumerate(self._chunks) if c > 1), len(axes))
+        if any(len(axis) > 1 for axis in axes[long + 1 :]) or not stored.flags.c_contiguous:
+            return None
+        return _as_bytes(stored).reshape(-1, self._pipeline.nbytes)
+
+    def _fill_rows(self, numbers: NDArray[np.int64], rows: Bytes) -> bool:
+        """Bring whole chunks to their rows; False if one cannot be decoded here."""
+        chunks = self._index.get_all(numbers)
+        masks = {chunk[2] for chunk in chunks if chunk is not None}
+        if not all(self._pipeline.decodes(mask) for mask in masks):
+            return False
+        for first, last in _runs(chunks):
+            self._fill_run(chunks[first:last], numbers[first:last], rows[first:last])
+        return True
+
+    def _fill_run(
+        self, chunks: Sequence[Chunk | None], numbers: NDArray[np.int64], rows: Bytes
+    ) -> None:
+        """Chunks that are neighbours in the file, with one read; or unwritten ones."""
+        if chunks[0] is None or chunks[-1] is None:
+            rows.view(self._layout.stored)[...] = self._fill
+            return
+        start = chunks[0][0]
+        span = chunks[-1][0] + chunks[-1][1] - start
+        scratch = self._scratch()
+        if span == rows.size and not self._pipeline.filters:
+            self._load(rows.reshape(-1), start)
+            return
+        source = scratch.get("stored", span)
+        self._load(source, start)
+        for k, chunk in enumerate(chunks):
+            if chunk is not None:
+                at = chunk[0] - start
+                self._unpack(source[at : at + chunk[1]], chunk, int(numbers[k]), rows[k], scratch)
 
     def _place(self, pieces: tuple[_Piece, ...], spans: Sequence[Span], stored: Array) -> None:
         """Bring one chunk to its place in the result."""
@@ -278,16 +321,23 @@ class ViaChunks:
             target[...] = values[tuple([p.inside for p in pieces])]
 
     def _decode(self, chunk: Chunk, number: int, out: Bytes) -> None:
-        offset, size, mask = chunk
         scratch = self._scratch()
-        source = scratch.get("stored", size)
-        if not self._file.read_into(source, offset):
+        source = scratch.get("stored", chunk[1])
+        self._load(source, chunk[0])
+        self._unpack(source, chunk, number, out, scratch)
+
+    def _load(self, buffer: Bytes, offset: int) -> None:
+        if not self._file.read_into(buffer, offset):
             raise self._layout.corrupt("the file has become shorter", offset)
+
+    def _unpack(
+        self, source: Bytes, chunk: Chunk, number: int, out: Bytes, scratch: Scratch
+    ) -> None:
         try:
-            self._pipeline.decode(source, mask, out, scratch)
+            self._pipeline.decode(source, chunk[2], out, scratch)
         except DecodeError as error:
-            place = self._grid.place(number)
-            raise self._layout.corrupt(f"chunk {place} is damaged: {error}", offset) from error
+            what = f"chunk {self._grid.place(number)} is damaged: {error}"
+            raise self._layout.corrupt(what, chunk[0]) from error
 
     def _scratch(self) -> Scratch:
         try:
@@ -300,6 +350,33 @@ class ViaChunks:
         """Let go of the file."""
         self._file.close()
         self._through.close()
+
+
+def _numbers(axes: Sequence[Sequence[_Piece]]) -> NDArray[np.int64]:
+    """The numbers of all chunks of a product of pieces, in C order."""
+    numbers = np.zeros(1, np.int64)
+    for axis in axes:
+        step = np.array([p.number for p in axis], np.int64)
+        numbers = (numbers[:, None] + step).reshape(-1)
+    return numbers
+
+
+def _runs(chunks: Sequence[Chunk | None]) -> Iterator[tuple[int, int]]:
+    """Split where the next chunk does not follow closely in the file."""
+    first = 0
+    for k in range(1, len(chunks)):
+        if not _follows(chunks[first], chunks[k - 1], chunks[k]):
+            yield first, k
+            first = k
+    if chunks:
+        yield first, len(chunks)
+
+
+def _follows(first: Chunk | None, last: Chunk | None, chunk: Chunk | None) -> bool:
+    if first is None or last is None or chunk is None:
+        return first is last is chunk
+    gap = chunk[0] - last[0] - last[1]
+    return 0 <= gap <= _MAX_GAP and chunk[0] + chunk[1] - first[0] <= _MAX_READ
 
 
 def _pieces(span: Span, chunk: int, stride: int) -> Iterator[_Piece]:
