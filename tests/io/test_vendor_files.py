@@ -42,8 +42,8 @@ def readings(entry: dict) -> list[dict]:
     for reader in ("rosettasciio", "ncempy"):
         found = entry["readings"].get(reader)
         found = found if isinstance(found, list) else [found] if found else []
-        found = [r for r in found if isinstance(r, dict) and "sum_total" in r or
-                 isinstance(r, dict) and "sum_total_real_imag" in r]  # fmt: skip
+        found = [r for r in found if (isinstance(r, dict) and "sum_total" in r) or
+                 (isinstance(r, dict) and "sum_total_real_imag" in r)]  # fmt: skip
         if found:
             return found
     return []

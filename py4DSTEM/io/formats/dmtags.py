@@ -76,7 +76,7 @@ class _Cursor:
             path=self.path,
             format="dm",
             offset=at,
-            hint="The file is damaged or was not copied completely",
+            hint="The file is damaged or was not copied completely: compare with the original",
             **details,
         )
 
