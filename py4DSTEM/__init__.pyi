@@ -2,6 +2,7 @@
 from py4DSTEM import simulate as simulate
 from py4DSTEM.api import DataCube as DataCube
 from py4DSTEM.api import read as read
+from py4DSTEM.api import save as save
 from py4DSTEM.core.axis import Axis as Axis
 from py4DSTEM.core.calibration import Calibration as Calibration
 from py4DSTEM.core.calibration import Ellipse as Ellipse
@@ -32,6 +33,7 @@ from py4DSTEM.errors import ShapeError as ShapeError
 from py4DSTEM.errors import StoreError as StoreError
 from py4DSTEM.errors import UnknownFormat as UnknownFormat
 from py4DSTEM.io.format import RawLayout as RawLayout
+from py4DSTEM.plot.draw import show as show
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain
@@ -49,6 +51,10 @@ from py4DSTEM.process.diffraction import mean_pattern as mean_pattern
 from py4DSTEM.process.diffraction import std_pattern as std_pattern
 from py4DSTEM.process.median import MedianPattern as MedianPattern
 from py4DSTEM.process.median import median_pattern as median_pattern
+from py4DSTEM.process.quality import Quality as Quality
+from py4DSTEM.process.quality import QualityEntry as QualityEntry
+from py4DSTEM.process.quality import QualityReport as QualityReport
+from py4DSTEM.process.quality import quality as quality
 from py4DSTEM.process.radial import MeanRadialProfile as MeanRadialProfile
 from py4DSTEM.process.radial import RadialProfileResult as RadialProfileResult
 from py4DSTEM.process.radial import RadialProfiles as RadialProfiles
