@@ -7,6 +7,9 @@ what the processor has (AVX-512, AVX2, NEON, ...), so nothing here knows an inst
 Integer pixels of up to 16 bits are added in 32-bit lanes, wider ones in 64-bit lanes, floats in
 float64. The caller keeps a run of 32-bit lanes below 65536 blocks, so no lane overflows. Floats
 that are not finite count as zero, and the answer says whether any finite pixel was seen.
+
+numba keys its cache on the file of the compiled function only: after a change here, delete
+``__pycache__/_fused*.nb*``.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LANES = 32
+LINE_BYTES = 64
 
 _I8, _I64, _F64 = ir.IntType(8), ir.IntType(64), ir.DoubleType()
 
@@ -176,13 +180,15 @@ def total(b: ir.IRBuilder, kind: _Pixels, lanes: list[ir.Value]) -> ir.Value:
     return kind.as_float(b, sums[0])
 
 
-def prefetch(b: ir.IRBuilder, pointer: ir.Value, index: ir.Value) -> None:
-    """Ask for a cache line that will be read soon; harmless wherever it points."""
+def prefetch(b: ir.IRBuilder, kind: _Pixels, pointer: ir.Value, index: ir.Value) -> None:
+    """Ask for the cache lines of a block that will be read soon; harmless wherever it points."""
     i32 = ir.IntType(32)
-    place = b.bitcast(b.gep(pointer, [index]), _I8.as_pointer())
-    kind = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
-    call = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-    b.call(call, [place, i32(0), i32(2), i32(1)])
+    for line in range(0, LANES, LINE_BYTES * 8 // kind.bits):
+        at = b.add(index, ir.Constant(_I64, line))
+        place = b.bitcast(b.gep(pointer, [at]), _I8.as_pointer())
+        signature = ir.FunctionType(ir.VoidType(), [place.type, i32, i32, i32])
+        call = cgutils.get_or_insert_function(b.module, signature, "llvm.prefetch.p0")
+        b.call(call, [place, i32(0), i32(2), i32(1)])
 
 
 @intrinsic
@@ -199,7 +205,7 @@ def masked_sum(typingctx, flat, base, ahead, offsets, masks, low, high):
         sum_ = _Sum(b, kind)
         with cgutils.for_range(b, args[6], start=args[5]) as loop:
             at = b.add(args[1], b.load(b.gep(offs, [loop.index])))
-            prefetch(b, pixels, b.add(at, args[2]))
+            prefetch(b, kind, pixels, b.add(at, args[2]))
             keep = load(
                 b, bits, b.mul(loop.index, ir.Constant(_I64, LANES)), ir.VectorType(_I8, LANES)
             )
@@ -269,7 +275,7 @@ def strip_moments(typingctx, flat, base, stride, rows, keep, which, ahead):
         keep_ = keep_ if kind.bits == 8 else b.sext(keep_, kind.whole)
         once, twice = _Sum(b, kind), _Sum(b, kind)
         with cgutils.for_range(b, args[3]) as loop:
-            prefetch(b, pixels, b.add(args[6], b.mul(loop.index, ir.Constant(_I64, LANES))))
+            prefetch(b, kind, pixels, b.add(args[6], b.mul(loop.index, ir.Constant(_I64, LANES))))
             twice.add(once.values())
             raw = load(b, pixels, b.add(args[1], b.mul(loop.index, args[2])), kind.narrow)
             once.take(raw, keep_)
@@ -390,7 +396,7 @@ def _block(context, b, signature, args, images: list[type[_Images]], outs: list[
         part.start([data[i] for i in places])
     with cgutils.for_range(b, args[3], start=args[2]) as loop:
         at = b.add(b.mul(b.load(b.gep(data[1], [loop.index])), args[4]), args[5])
-        prefetch(b, data[0], b.add(at, ir.Constant(_I64, 4 * LANES)))
+        prefetch(b, kind, data[0], b.add(at, ir.Constant(_I64, 4 * LANES)))
         v = load(b, data[0], at, kind.narrow)
         for part in parts:
             part.step(v)

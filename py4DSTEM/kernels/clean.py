@@ -215,7 +215,8 @@ def subtract_radial_background(
     -----
     A pixel belongs to the ring of its nearest bin; the level of a ring is the quantile of its
     finite pixels, linear between two values. A ring without any takes the level of the next one
-    inside, or else outside (0 if there is none). Between the centers of two rings the level is interpolated.
+    inside, or else outside (0 if there is none). Between the centers of two rings the level is
+    interpolated.
     """
     fit = fit_frames(frames)
     if not 0 <= quantile <= 1:

@@ -243,7 +243,7 @@ def subtract_radial_background(
 
 
 def _without_gaps(levels: list[float]) -> list[float]:
-    """A NaN takes the last number before it, those in front the first number, 0 if there is none."""
+    """A NaN takes the last number before it, those in front the first one, 0 if there is none."""
     last = next((v for v in levels if np.isfinite(v)), 0.0)
     return [last := v if np.isfinite(v) else last for v in levels]
 
