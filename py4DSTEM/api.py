@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from py4DSTEM.core.cube import Cube
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.read import read_file
-from py4DSTEM.process import clean, com, diffraction, median, radial, virtual
+from py4DSTEM.process import clean, com, diffraction, median, quality, radial, virtual
+from py4DSTEM.stream.engine import stream_tiles
+from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["DataCube", "read"]
+__all__ = ["DataCube", "read", "save"]
 
 
 class DataCube(Cube):
@@ -36,6 +40,7 @@ class DataCube(Cube):
     apply_gain = clean.apply_gain
     dark_gain = clean.dark_gain
     subtract_background = clean.subtract_background
+    quality = quality.quality
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
@@ -96,3 +101,77 @@ def read(
         allow_external=allow_external,
     )
     return read_file(path, options, format=format, cube_type=DataCube)
+
+
+def save(
+    path: str | os.PathLike[str],
+    obj: Any,
+    mode: str = "w",
+    *,
+    compression: str = "gzip",
+    level: int | None = None,
+    chunks: tuple[int, int, int, int] | None = None,
+    scale_bar: bool | None = None,
+    options: RunOptions | None = None,
+) -> None:
+    """Write one object, or a mapping of name → object, to a file.
+
+    The file appears complete or not at all: it is written beside `path`, read back, and renamed.
+    Files ``.h5`` (and any extension not listed here) hold everything exactly, and open in py4DSTEM
+    0.14, HyperSpy and RosettaSciIO.  ``.tif .png .npy .csv .hspy .zspy .zarr`` hold one object.
+
+    Parameters
+    ----------
+    path : path
+    obj : cube, slice, PointTable, array, any result, or a (nested) mapping of them
+    mode : str
+        ``"w"``: a new file; one of the same name is replaced when the new one is complete.
+        ``"a"``: added to the file, whose objects stay; ``"ao"``: also replaces objects of the
+        same name.  Adding copies the file first (sharing blocks where the file system can).
+    compression : str
+        ``"gzip"`` is read by every program; ``"bitshuffle"`` (LZ4) is three times as fast and
+        needs hdf5plugin to read; ``"zstd"``; ``"none"``.
+    level : int, optional
+        Of gzip (1 … 9) or zstd (1 … 22).
+    chunks : (int, int, int, int), optional
+        Chunk shape of scans; default: whole patterns, about 128 kB.
+    scale_bar : bool, optional
+        Burn a scale bar into an exported image; default: into ``.png`` only.
+    options : RunOptions, optional
+        Workers, memory, progress and cancel.
+
+    Raises
+    ------
+    StoreError
+        Writing failed: names path and remedy; what was there before is untouched.
+    ParameterError
+        The object is of a type that cannot be saved.
+
+    Notes
+    -----
+    A cube may be saved onto the file it was read from.  Objects that were opened from the old file
+    go on reading the old content while they are open; `read` the file again to see the new.
+    Byte order becomes that of the machine; values do not change.
+    """
+    from py4DSTEM.io.export import export, export_suffix
+    from py4DSTEM.io.store.encode import Compression
+    from py4DSTEM.io.store.write import WriteSettings, write_store
+
+    def stream(cube: Cube, work: Callable[[Any, Any], Any], label: str) -> Iterator[Any]:
+        return stream_tiles(
+            cube, lambda tile: work(tile.block, tile.frames), options=options, label=label
+        )
+
+    settings = WriteSettings(mode, Compression(compression, level), chunks)
+    if export_suffix(path) is not None:
+        if mode != "w":
+            raise ParameterError(f"mode={mode!r} is for .h5 files, not {os.fspath(path)!r}")
+        export(path, obj, stream, scale_bar=scale_bar)
+        return
+    objects = obj if isinstance(obj, Mapping) else {_object_name(obj): obj}
+    write_store(path, objects, stream, settings)
+
+
+def _object_name(obj: Any) -> str:
+    name = str(getattr(obj, "name", "") or type(obj).__name__.lower()).replace("/", "_")
+    return name.strip() or "data"

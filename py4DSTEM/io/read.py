@@ -124,6 +124,8 @@ def _finished(
 ) -> Any:
     if isinstance(value, Signal):
         value = from_signal(value, options, cube_type)
+    elif isinstance(value, Cube):
+        value = _rearranged(value, options)
     if isinstance(value, Cube):
         value = _as_type(value, cube_type)
         metadata = replace(value.metadata, source=str(source.path), format=fmt.name)

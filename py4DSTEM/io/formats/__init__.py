@@ -2,6 +2,7 @@
 
 MODULES = (
     "npy",
+    "emd",
     "raw",
     "mib",
     "empad",
