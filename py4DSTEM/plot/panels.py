@@ -83,9 +83,8 @@ def _is_list_of_pictures(obj: object) -> bool:
     """A list of objects or of images; a list of rows of numbers is an image."""
     if isinstance(obj, str) or not isinstance(obj, Sequence):
         return False
-    return (
-        len(obj) == 0
-        or not np.isscalar(obj[0])
+    return len(obj) == 0 or (
+        not np.isscalar(obj[0])
         and (not isinstance(obj[0], Sequence | np.ndarray) or np.ndim(obj[0]) >= 2)
     )
 
