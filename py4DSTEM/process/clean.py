@@ -14,7 +14,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.lazy import BlockArray, LazyArray, chunks_of, read_block
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
-from py4DSTEM.process.defects import hot_pixels, sharpness_sigma
+from py4DSTEM.process.defects import counting_noise, hot_pixels, neighbour_middle, sharpness_sigma
 from py4DSTEM.process.diffraction import MeanPattern, StdPattern
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.options import RunOptions
@@ -217,38 +217,21 @@ def detect_hot_pixels(
 
 def _image_of(
     data: Cube | DiffractionSlice | ArrayLike, options: RunOptions | None
-) -> tuple[Float, Float | float]:
+) -> tuple[Float, Float]:
     """The image to examine, and the counting noise that it has at least."""
     if isinstance(data, Cube):
         mean, std = run([MeanPattern(), StdPattern()], data, options=options)
         positions = data.R_shape[0] * data.R_shape[1]
         image, counts = mean.data, data.dtype.kind in "bui"
-        noise = np.nan_to_num(std.data) / np.sqrt(positions)
+        noise = neighbour_middle(np.nan_to_num(std.data)) / np.sqrt(positions)
     else:
         array = np.asarray(data)
         positions, counts = 1, array.dtype.kind in "bui"
-        image, noise = array.astype(np.float64), 0.0
+        image = array.astype(np.float64)
+        noise = np.zeros_like(image)
     if image.ndim != 2:
         raise ShapeError(f"hot pixels are looked for in one pattern, not in {image.shape}")
-    return image, np.maximum(_median8(noise), counting_noise(image, positions, counts))
-
-
-def _median8(noise: Float | float) -> Float | float:
-    from py4DSTEM.process.defects import neighbour_ranks
-
-    if np.ndim(noise) == 0 or min(np.shape(noise)) < 3:
-        return noise
-    return np.mean(neighbour_ranks(np.asarray(noise), 3, 4), axis=0)
-
-
-def counting_noise(image: Float, positions: int, counts: bool) -> Float | float:
-    """Poisson noise of a mean of counts, from the neighbours of each pixel; 0 for other data."""
-    from py4DSTEM.process.defects import neighbour_ranks
-
-    if not counts or min(image.shape) < 3:
-        return 0.0
-    level = np.mean(neighbour_ranks(np.maximum(image, 0.0), 3, 4), axis=0)
-    return np.sqrt((level + 1 / positions) / positions)
+    return image, np.maximum(noise, counting_noise(np.nan_to_num(image), positions, counts))
 
 
 def repair_pixels(cube: C, mask: ArrayLike | HotPixels, *, neighbours: int = 8) -> C:

@@ -6,7 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-__all__ = ["dead_pixels", "hot_pixels", "neighbour_ranks", "sharpness_sigma"]
+__all__ = [
+    "counting_noise",
+    "dead_pixels",
+    "hot_pixels",
+    "neighbour_middle",
+    "neighbour_ranks",
+    "sharpness_sigma",
+]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -19,10 +26,31 @@ CONTRAST = 5.0
 
 
 def neighbour_ranks(image: Float, *ranks: int) -> tuple[Float, ...]:
-    """The given order statistics (0 … 7) of the eight neighbours of each pixel, each (Qx, Qy)."""
+    """The given order statistics (0 … 7) of the eight neighbours of each pixel, each (Qx, Qy).
+
+    Beyond its edge the image goes on as its own reflection.
+    """
+    wide = np.pad(image, 1, mode="symmetric")
+    # A corner pixel would be three of its own neighbours: one too many to be told from them.
+    wide[[0, 0, -1, -1], [0, -1, 0, -1]] = image[[1, 1, -2, -2], [1, -2, 1, -2]]
     return tuple(
-        ndimage.rank_filter(image, rank, footprint=NEIGHBOURS, mode="mirror") for rank in ranks
+        ndimage.rank_filter(wide, rank, footprint=NEIGHBOURS)[1:-1, 1:-1] for rank in ranks
     )
+
+
+def neighbour_middle(image: Float) -> Float:
+    """Median of the eight neighbours of each pixel, (Qx, Qy); the image itself if it is tiny."""
+    if min(image.shape) < 3:
+        return image
+    return np.mean(neighbour_ranks(image, 3, 4), axis=0)
+
+
+def counting_noise(image: Float, positions: int, counts: bool) -> Float:
+    """Poisson noise of a mean of counts, from the neighbours of each pixel; 0 for other data."""
+    if not counts:
+        return np.zeros_like(image)
+    level = neighbour_middle(np.maximum(image, 0.0))
+    return np.sqrt((level + 1 / positions) / positions)
 
 
 def _filled(image: Float) -> Float:
@@ -50,7 +78,7 @@ def sharpness_sigma(image: Float, floor: Float | float = 0.0) -> tuple[Float, Fl
     ``σ² = s² (m + ε)`` with m the median of the neighbours: noise that grows with the square root
     of the signal; s is 1.4826 times the median of ``|excess| / √(m + ε)`` over the detector.
     """
-    middle = np.mean(neighbour_ranks(image, 3, 4), axis=0)
+    middle = neighbour_middle(image)
     excess = image - middle
     level = np.maximum(middle, 0.0)
     scale = np.sqrt(level + max(1e-3 * float(level.mean()), np.finfo(float).tiny))
@@ -117,7 +145,7 @@ def dead_pixels(mean: Float, std: Float, positions: int, counts: bool) -> Bool:
     if min(mean.shape) < 3 or positions < 2 or not np.isfinite(mean).any():
         return np.zeros(mean.shape, bool)
     constant = std <= 1e-5 * np.abs(mean)
-    lively = np.mean(neighbour_ranks(_filled(std), 3, 4), axis=0) > 0
-    level = np.mean(neighbour_ranks(_filled(mean), 3, 4), axis=0)
+    lively = neighbour_middle(_filled(std)) > 0
+    level = neighbour_middle(_filled(mean))
     expected = level * positions > LEAST_COUNTS if counts else lively
     return constant & lively & expected & np.isfinite(mean)

@@ -25,7 +25,9 @@ __all__ = [
     "StdPattern",
     "max_pattern",
     "mean_pattern",
+    "merge_moments",
     "std_pattern",
+    "tile_moments",
 ]
 
 Images = tuple[NDArray[Any], ...]
@@ -83,7 +85,7 @@ class MaxPattern(Operation, kind="max-pattern", version=1):
         return DiffractionSlice(maximum, cube.calibration, history, "maximum pattern")
 
 
-def _moments(
+def tile_moments(
     total: NDArray[np.float64], squares: NDArray[np.float64], count: NDArray[np.float64]
 ) -> Images:
     """Count, mean and sum of squared deviations of a tile."""
@@ -91,7 +93,7 @@ def _moments(
     return count, mean, np.maximum(squares - total * mean, 0.0)
 
 
-def _merge_moments(whole: Images, part: Images) -> Images:
+def merge_moments(whole: Images, part: Images) -> Images:
     """Chan's pairwise update, stable where ``Σv² − (Σv)²/n`` over the scan would cancel."""
     (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = whole, part
     n = n_a + n_b
@@ -108,14 +110,14 @@ class StdPattern(Operation, kind="std-pattern", version=1):
     """
 
     cites: ClassVar[tuple[str, ...]] = ("10.1080/00031305.1983.10483115",)
-    outputs: ClassVar[Mapping[str, Output]] = {"moments": Reduced(_merge_moments)}
+    outputs: ClassVar[Mapping[str, Output]] = {"moments": Reduced(merge_moments)}
 
     def measures(self, plan: Any) -> Measures:
         return Measures(sums=True, squares=True)
 
     def step(self, plan: Any, tile: Tile, kernels: Kernels) -> Parts:
         m = tile.measured
-        return {"moments": _moments(m.sums, m.squares, m.valid)} if m else {}
+        return {"moments": tile_moments(m.sums, m.squares, m.valid)} if m else {}
 
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> DiffractionSlice:
         count, _, m2 = parts["moments"]

@@ -282,7 +282,7 @@ def _radius(Q_shape: tuple[int, int], origin: Float, metric: Float) -> Float:
 def corrected_radius(
     Q_shape: tuple[int, int], origin: tuple[float, float], calibration: Calibration
 ) -> Float:
-    """Distance of each pixel from `origin` in pixels, ellipse and oblong pixels undone, (Qx, Qy)."""
+    """Pixels between `origin` and each pixel, ellipse and oblong pixels undone, (Qx, Qy)."""
     return _radius(Q_shape, np.array(origin), _metric(calibration))
 
 

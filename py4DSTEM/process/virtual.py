@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.detector import AnyDetector, Detector, Mask, presets
+from py4DSTEM.core.detector import Annulus, AnyDetector, Detector, Disk, Mask, presets
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import ParameterError
@@ -58,6 +58,12 @@ class VirtualImages(Operation, kind="virtual-images", version=1):
     )
 
     outputs: ClassVar[Mapping[str, Output]] = {"images": PerScan(np.float64)}
+
+    @classmethod
+    def examples(cls) -> list[VirtualImages]:
+        """Instances for the conformance tests."""
+        ring, mask = Annulus(3.0, 7.5), Mask(np.eye(18, 21))
+        return [cls(detectors={"bf": Disk(4.0)}), cls(detectors={"adf": ring, "m": mask})]
 
     def prepare(self, cube: Cube, kernels: Kernels) -> _Plan:
         calibration = cube.calibration
