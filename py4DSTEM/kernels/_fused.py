@@ -8,8 +8,8 @@ worked on, the lines of the next are asked for.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from ._jit import njit
 from ._lanes import (
     block_maximum,
     block_squares,

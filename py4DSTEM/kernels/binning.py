@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from ..errors import ParameterError
 from ._arrays import fit_frames
+from ._jit import njit
 from .api import bin_dtype
 
 

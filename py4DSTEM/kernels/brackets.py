@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
+from ._jit import njit
 from .api import BUCKETS, KeyRange
 
 Keys = NDArray[np.unsignedinteger]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError, ShapeError
 from ._arrays import fit_frames
+from ._jit import njit
 from .api import ThresholdCounts
 from .radial import RadialPlan
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from ._arrays import fit_array
+from ._jit import njit
 
 
 def ordered_uint(frames: ArrayLike) -> NDArray[Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import ParameterError, ShapeError
 from ._arrays import fit_frames
+from ._jit import njit
 from .api import Float, RadialSums
 
 

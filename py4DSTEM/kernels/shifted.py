@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 
 from ..errors import ShapeError
 from ._arrays import fit_frames
+from ._jit import njit
 from .api import Float
 
 
