@@ -33,6 +33,8 @@ from py4DSTEM.errors import ShapeError as ShapeError
 from py4DSTEM.errors import StoreError as StoreError
 from py4DSTEM.errors import UnknownFormat as UnknownFormat
 from py4DSTEM.io.format import RawLayout as RawLayout
+from py4DSTEM.io.formats_table import FormatRow as FormatRow
+from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.plot.draw import show as show
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
