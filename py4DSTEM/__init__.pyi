@@ -43,6 +43,8 @@ from py4DSTEM.process.clean import detect_hot_pixels as detect_hot_pixels
 from py4DSTEM.process.clean import repair_pixels as repair_pixels
 from py4DSTEM.process.clean import subtract_background as subtract_background
 from py4DSTEM.process.clean import subtract_dark as subtract_dark
+from py4DSTEM.process.beam import Beam as Beam
+from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.com import CenterOfMass as CenterOfMass
 from py4DSTEM.process.com import center_of_mass as center_of_mass
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern

@@ -10,7 +10,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.read import read_file
-from py4DSTEM.process import clean, com, diffraction, median, quality, radial, virtual
+from py4DSTEM.process import beam, clean, com, diffraction, median, quality, radial, virtual
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -40,6 +40,7 @@ class DataCube(Cube):
     apply_gain = clean.apply_gain
     dark_gain = clean.dark_gain
     subtract_background = clean.subtract_background
+    find_beam = beam.find_beam
     quality = quality.quality
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
