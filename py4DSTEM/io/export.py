@@ -353,8 +353,8 @@ def _loaded(value: Any, stream: Streamer) -> Array:
         return np.asarray(value.data)
     if value.nbytes > HYPERSPY_BYTES:
         raise ParameterError(
-            f"a scan of {value.nbytes / 1e9:.1f} GB is too large for HyperSpy's formats, which take "
-            "it whole: save it as .h5 or .zarr, which are streamed"
+            f"a scan of {value.nbytes / 1e9:.1f} GB is too much for HyperSpy's formats, which take"
+            " it whole: save it as .h5 or .zarr, which are streamed"
         )
     out: Array = np.empty(value.shape, value.dtype.newbyteorder("="))
     for block, frames in stream(value, _as_they_are, f"export {value.name}"):

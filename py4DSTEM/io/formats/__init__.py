@@ -13,6 +13,7 @@ MODULES = (
     "mrc",
     "tia",
     "hspy",
+    "zarr_arrays",
     "ripple",
     "topspin",
     "tiff",

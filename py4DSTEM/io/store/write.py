@@ -459,7 +459,7 @@ class _Writer:
             return dataset
         chunks = _array_chunks(values.shape, values.dtype.itemsize)
         dataset = self._chunked(group, name, values.shape, values.dtype, chunks)
-        counts = [-(-size // c) for size, c in zip(values.shape, chunks, strict=True)]
+        counts = [-(-values.shape[k] // c) for k, c in enumerate(chunks)]
         for corner in np.ndindex(*counts):
             start = tuple(k * c for k, c in zip(corner, chunks, strict=True))
             part = values[tuple(slice(s, s + c) for s, c in zip(start, chunks, strict=True))]
