@@ -84,7 +84,7 @@ def scale_bar(ax: Axes, shape: tuple[int, int], axis: Axis) -> None:
 def label_axes(ax: Axes, panel: Panel) -> None:
     """Ticks at round values in the unit of the axes, x down and y to the right."""
     x, y = panel.axes
-    names = ("q_x", "q_y") if panel.reciprocal else ("x", "y")
+    names = ("qx", "qy") if panel.reciprocal else ("x", "y")
     if not panel.reciprocal and not x.name.startswith("R"):
         names = (x.name, y.name)
     zero = panel.zero_px

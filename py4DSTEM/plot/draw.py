@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,7 @@ def _canvas(count: int, ax: Axes | Sequence[Axes] | None) -> tuple[Figure, list[
     shown = min(count, _MOST_PANELS)
     columns = math.ceil(math.sqrt(shown))
     rows = math.ceil(shown / columns)
-    size = (4.8, 4.2) if shown == 1 else (min(3.4 * columns, 14), min(3.3 * rows, 14))
+    size = (4.8, 4.4) if shown == 1 else (min(3.4 * columns, 14), min(3.5 * rows, 14))
     figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False)
     places = list(grid.ravel())
     for spare in places[shown:]:
@@ -132,7 +133,9 @@ def _canvas(count: int, ax: Axes | Sequence[Axes] | None) -> tuple[Figure, list[
 
 
 def _draw(ax: Axes, panel: Panel, style: _Style) -> None:
-    ax.set_title(panel.title, fontsize="medium", parse_math=False, wrap=True)
+    # matplotlib's own wrapping takes the title out of the layout, and so out of the figure.
+    title = textwrap.fill(panel.title, 46 if style.ticks else 34)
+    ax.set_title(title, fontsize="medium", parse_math=False)
     if panel.image.size == 0:
         ax.text(0.5, 0.5, "empty", ha="center", va="center", transform=ax.transAxes)
         ax.set_axis_off()

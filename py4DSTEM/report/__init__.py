@@ -1,7 +1,8 @@
 """Reports: results, figures and provenance as one self-contained HTML page.
 
 >>> from py4DSTEM.report import Page, Section, Table, Text, html_page
->>> page = Page("Scan 12", (Section("Result", (Text("As expected."), Table(("q", "I"), ((1, 2),)))),))
+>>> result = Section("Result", (Text("As expected."), Table(("q", "I"), ((1, 2),))))
+>>> page = Page("Scan 12", (result,))
 >>> html_page(page).startswith("<!doctype html>")
 True
 """

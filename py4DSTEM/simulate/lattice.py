@@ -180,6 +180,7 @@ def strained_lattice(
     reference = np.array([g1_A, g2_A], float)
     local = reference @ _beta(field)
     hk, fractions = _reflections(reference, Q_shape, calibration, rng)
+    hot = _hot(hot_pixels, Q_shape, rng)  # before any count: one seed, one truth, whatever the dose
     truth = LatticeTruth(
         **field,
         reference=np.all([field[name] == 0 for name in _COMPONENTS], axis=0),
@@ -194,7 +195,7 @@ def strained_lattice(
         probe=probe_slice(
             Q_shape, calibration, edge_px=_EDGE_PX, dose=dose and min(1e6, 1e3 * dose), rng=rng
         ),
-        hot_pixels=_hot(hot_pixels, Q_shape, rng),
+        hot_pixels=hot,
     )
     data = _patterns(truth, Q_shape, background, dose, rng)
     return SimulatedScan(as_cube(data, calibration, "strained-lattice", parameters), truth)
