@@ -16,6 +16,7 @@ import numpy as np
 from py4DSTEM.errors import CorruptFile, FormatError
 from py4DSTEM.io.format import Format, Match, ReadOptions, Signal, Source
 from py4DSTEM.io.formats.axes import RawAxis
+from py4DSTEM.io.formats.guarded import Guarded
 from py4DSTEM.io.formats.hyperspylike import signal_from
 
 _MAX_NODES = 20_000
@@ -82,7 +83,9 @@ class Zspy(Format):
             store = zarr.storage.ZipStore(source.path, mode="r", read_only=True)
         root = zarr.open_group(store, mode="r")
         return {
-            name: _signal(source, name, group, group["data"], self.name)
+            name: _signal(
+                source, name, group, Guarded(source.path, self.name, group["data"]), self.name
+            )
             for name, group in _experiments(source, root, self.name)
         }
 

@@ -168,7 +168,7 @@ class BloscFrames:
         with open(self.path, "rb") as f:
             for one, (at, stored) in zip(out, self._places[start:stop], strict=True):
                 f.seek(at)
-                raw = np.frombuffer(f.read(stored), np.uint8)
+                raw = np.frombuffer(bytearray(f.read(stored)), np.uint8)
                 try:
                     _blosc()(raw, one.reshape(-1).view(np.uint8))
                 except ValueError as error:

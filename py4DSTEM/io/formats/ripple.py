@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from py4DSTEM.core.metadata import Metadata
-from py4DSTEM.errors import CorruptFile, FileMissing
+from py4DSTEM.errors import CorruptFile, FileMissing, Py4DSTEMWarning
 from py4DSTEM.io.format import Format, Match, ReadOptions, Signal, Source
 from py4DSTEM.io.formats.axes import RawAxis, iso_date, iso_time, positive
 from py4DSTEM.io.formats.hyperspylike import signal_from
@@ -37,7 +39,8 @@ class Ripple(Format):
     def open(self, source: Source, options: ReadOptions) -> Mapping[str, Any]:
         if source.size > _MAX_BYTES:
             raise CorruptFile("too long for a description", path=source.path, format="ripple")
-        table = _table(source.path.read_text("latin-1"))
+        text = source.path.read_text("latin-1")
+        table = _table(text)
         raw = _partner(source.path)
         names, shape, dtype, offset = _layout(source, table)
         if len(shape) == 3:
@@ -54,7 +57,11 @@ class Ripple(Format):
         ]  # fmt: skip
         navigate = [True, *[False] * (len(shape) - 1)]
         signal = signal_from(source.path.stem, data, axes, navigate, {}, {})
-        return {signal.name: _with_metadata(signal, table)}
+        signal = _with_metadata(signal, table)
+        if not text.endswith("\n"):
+            what = "the description ends in the middle of a line: it may be cut off"
+            warnings.warn(f"{source.path}: {what}", Py4DSTEMWarning, stacklevel=5)
+        return {signal.name: signal}
 
 
 def _table(text: str) -> dict[str, str]:
@@ -98,8 +105,6 @@ def _layout(
 
 
 def _with_metadata(signal: Signal, table: Mapping[str, str]) -> Signal:
-    from dataclasses import replace
-
     metadata = Metadata(
         title=table.get("title") or signal.name,
         date=iso_date(table.get("date")),

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from py4DSTEM.errors import CorruptFile, FormatError
 from py4DSTEM.io.format import Format, Match, ReadOptions, Signal, Source
 from py4DSTEM.io.formats.axes import RawAxis
+from py4DSTEM.io.formats.guarded import Guarded
 from py4DSTEM.io.formats.hyperspylike import signal_from
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -65,7 +66,7 @@ class _ViaRosettaSciIO(Format):
         found, notes = _read(self.vendor.module, source, {"lazy": True} | arguments)
         if not found and self.vendor.fallback is not None:
             found, notes = _read(self.vendor.module, source, {"lazy": True, **self.vendor.fallback})
-        return _signals(source, found, notes)
+        return _signals(source, self.name, found, notes)
 
 
 # ---- adapter -------------------------------------------------------------------------------------
@@ -106,7 +107,7 @@ def _quiet() -> Iterator[list[str]]:
 
 
 def _signals(
-    source: Source, found: list[dict[str, Any]], notes: tuple[str, ...]
+    source: Source, format: str, found: list[dict[str, Any]], notes: tuple[str, ...]
 ) -> dict[str, Signal]:
     signals: dict[str, Signal] = {}
     for one in found:
@@ -119,11 +120,13 @@ def _signals(
         while name in signals:
             n += 1
             name = f"{base} {n}"
-        signals[name] = _signal(name, one, notes)
+        signals[name] = _signal(source, format, name, one, notes)
     return signals
 
 
-def _signal(name: str, one: dict[str, Any], notes: tuple[str, ...]) -> Signal:
+def _signal(
+    source: Source, format: str, name: str, one: dict[str, Any], notes: tuple[str, ...]
+) -> Signal:
     """One of RosettaSciIO's dictionaries as a signal of ours."""
     data, axes = one["data"], one.get("axes") or []
     raw, navigate = [], []
@@ -135,6 +138,8 @@ def _signal(name: str, one: dict[str, Any], notes: tuple[str, ...]) -> Signal:
         raw.append(RawAxis(str(axis.get("name") or f"dim{i}"), scale, axis.get("offset"), unit))
         navigate.append(bool(axis.get("navigate", i < data.ndim - 2)))
     tree, original = _dict(one.get("metadata")), _dict(one.get("original_metadata"))
+    if hasattr(data, "compute"):
+        data = Guarded(source.path, format, data)
     return signal_from(name, data, raw, navigate, tree, original, notes=notes)
 
 
