@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from py4DSTEM import __version__
 from py4DSTEM.cli import arguments
-from py4DSTEM.cli.output import Exit, report_failure, say
+from py4DSTEM.cli.output import Exit, Terminated, emit, report_failure, say, talking
 
 __all__ = ["main"]
 
@@ -24,39 +26,59 @@ The library is: py4dstem --help lists what the command line does, and
     py4dstem demo
 simulates a scan, analyses it and checks itself against the truth."""
 
+Command = Callable[[argparse.Namespace], int]
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code (see `Exit`)."""
-    parser = _parser()
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args:
+    if not args or args[0] == "gui":
         say(GUI_MESSAGE)
         return Exit.NO_DISPLAY
     try:
-        options, rest = parser.parse_known_args(args)
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    if rest and options.command != "run":
-        say(f"py4dstem {options.command}: unknown argument {rest[0]!r}; see --help")
-        return Exit.USAGE
-    return _run(options, rest)
+        if args[0] == "run":  # its arguments are the parameters of an operation
+            return _guarded(lambda: import_module("py4DSTEM.cli.run").parse(args[1:]), "run")
+        return _guarded(lambda: _parser().parse_args(args))
+    except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+        return Exit.OK
 
 
-def _run(options: argparse.Namespace, rest: list[str]) -> int:
-    previous = signal.signal(signal.SIGTERM, _terminated)
+def _guarded(parse: Callable[[], argparse.Namespace], name: str = "") -> int:
+    """Parse and run, and turn whatever ends it into an exit code."""
+    with _termination_unwinds():
+        try:
+            options = parse()
+        except SystemExit as stop:  # --help, or a mistake that argparse has explained
+            return int(stop.code or 0)
+        except BaseException as error:
+            return report_failure(error)
+        return _run(options, name or options.command)
+
+
+def _run(options: argparse.Namespace, name: str) -> int:
     try:
-        command = import_module(f"py4DSTEM.cli.{options.command}")
-        return int(command.run(options, rest) if options.command == "run" else command.run(options))
-    except SystemExit as stop:
-        return int(stop.code or 0)
+        command: Command = import_module(f"py4DSTEM.cli.{name}").run
+        with talking(options.verbose - options.quiet, options.log_file):
+            code = int(command(options))
+            emit(None)  # flushed here, where a closed pipe can still be told apart
+            return code
+    except BrokenPipeError:
+        raise
     except BaseException as error:
         return report_failure(error, verbose=options.verbose)
+
+
+@contextmanager
+def _termination_unwinds() -> Iterator[None]:
+    """SIGTERM ends the work as Ctrl-C does, so that nothing half-written stays."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived: unwind as for Ctrl-C, so that nothing half-written stays."""
 
 
 def _terminated(number: int, frame: object) -> None:
@@ -72,9 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"py4DSTEM {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (summary, add) in arguments.COMMANDS.items():
-        command = commands.add_parser(
-            name, help=summary, description=summary, add_help=name != "run"
-        )
-        command.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+        command = commands.add_parser(name, help=summary, description=summary)
         add(command)
+        arguments.add_talking(command)
     return parser

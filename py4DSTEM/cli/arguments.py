@@ -5,16 +5,30 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-__all__ = ["COMMANDS", "RawText"]
+__all__ = [
+    "COMMANDS",
+    "SHELLS",
+    "add_center",
+    "add_output",
+    "add_reading",
+    "add_running",
+    "add_talking",
+]
 
 Adder = Callable[[argparse.ArgumentParser], None]
+SHELLS = ("bash", "zsh", "fish")
 
 
-class RawText(str):
-    """The text of ``--layout``, parsed where pydantic may be imported."""
+def add_talking(parser: argparse.ArgumentParser) -> None:
+    """How much is said; every command has these."""
+    group = parser.add_argument_group("talking")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="say more")
+    group.add_argument("-q", "--quiet", action="count", default=0, help="say errors only")
+    group.add_argument("--log-file", metavar="FILE", help="append everything that is said to it")
 
 
-def _reading(parser: argparse.ArgumentParser) -> None:
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Options of `py4DSTEM.read`."""
     group = parser.add_argument_group("reading")
     group.add_argument("--dataset", metavar="NAME", help="which data set of a file with several")
     group.add_argument(
@@ -27,7 +41,6 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--format", metavar="NAME", help="instead of recognition by content")
     group.add_argument(
         "--layout",
-        type=RawText,
         metavar="DTYPE:QX,QY[:OFFSET[:GAP]]",
         help="of a raw binary file, e.g. uint16:256,256",
     )
@@ -35,15 +48,36 @@ def _reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--allow-external", action="store_true", help="follow links elsewhere")
 
 
-def _running(parser: argparse.ArgumentParser) -> None:
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Options of `py4DSTEM.RunOptions`."""
     group = parser.add_argument_group("running")
     group.add_argument(
         "-j", "--workers", type=int, metavar="N", help="threads (default: all cores)"
     )
     group.add_argument("--mem", metavar="SIZE", help='memory for tiles, e.g. "2 GB"')
     group.add_argument(
-        "--progress", choices=("auto", "plain", "none"), default="auto", help="on stderr"
+        "--progress",
+        choices=("auto", "plain", "none"),
+        default="auto",
+        help="on stderr; auto: a bar, if that is a terminal",
     )
+
+
+def add_output(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """The file that is written."""
+    parser.add_argument(
+        "-o", "--out", required=required, metavar="OUT", help="its extension chooses the format"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing output")
+
+
+def add_center(parser: argparse.ArgumentParser) -> None:
+    """Where the unscattered beam is, for files that do not say."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--center", nargs=2, type=float, metavar=("QX", "QY"), help="of the patterns, in pixels"
+    )
+    where.add_argument("--find-center", action="store_true", help="look for the brightest disk")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +89,7 @@ def _info(parser: argparse.ArgumentParser) -> None:
     _json(parser)
     parser.add_argument("--tags", action="store_true", help="the file's own metadata tree too")
     parser.add_argument("--deep", action="store_true", help="read one pattern and describe it")
-    _reading(parser)
+    add_reading(parser)
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
@@ -64,12 +98,8 @@ def _verify(parser: argparse.ArgumentParser) -> None:
         "--checksums", action="store_true", help="read all data, which checks every checksum"
     )
     _json(parser)
-    _reading(parser)
-    _running(parser)
-
-
-def _formats(parser: argparse.ArgumentParser) -> None:
-    _json(parser)
+    add_reading(parser)
+    add_running(parser)
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -88,10 +118,12 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunks", type=int, nargs=4, metavar=("RX", "RY", "QX", "QY"), help="storage chunks"
     )
-    parser.add_argument("--compress", metavar="NAME[:LEVEL]", help="filter of the output")
+    parser.add_argument(
+        "--compress", metavar="NAME[:LEVEL]", help="gzip, zstd, bitshuffle or none, e.g. zstd:3"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing output")
-    _reading(parser)
-    _running(parser)
+    add_reading(parser)
+    add_running(parser)
 
 
 def _view(parser: argparse.ArgumentParser) -> None:
@@ -107,22 +139,13 @@ def _view(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--units", choices=("px", "mrad", "A^-1", "nm^-1"), default="px", help="of the radii"
     )
-    parser.add_argument("-o", "--out", required=True, metavar="OUT.png|.tif|.npy|.h5")
-    parser.add_argument("--force", action="store_true", help="replace an existing output")
-    _reading(parser)
-    _running(parser)
+    add_output(parser)
+    add_reading(parser)
+    add_running(parser)
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("kind", nargs="?", metavar="KIND", help="operation; without: list them")
-    parser.add_argument("file", nargs="?", metavar="FILE")
-    parser.add_argument("-h", "--help", action="store_true", help="of the operation, with KIND")
-    parser.add_argument("-o", "--out", metavar="OUT")
-    parser.add_argument("--force", action="store_true", help="replace an existing output")
-    parser.add_argument("--params", metavar="FILE.toml", help="parameters of the operation")
-    _json(parser)
-    _reading(parser)
-    _running(parser)
+    """For the list of commands; ``run`` makes its own parser from the operation."""
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -134,15 +157,21 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 def _doctor(parser: argparse.ArgumentParser) -> None:
     _json(parser)
     parser.add_argument("--bundle", metavar="FILE.json", help="write the report to a file")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=SHELLS)
 
 
 COMMANDS: dict[str, tuple[str, Adder]] = {
     "info": ("Say what files hold, without loading data.", _info),
     "verify": ("Check that files are whole.", _verify),
-    "formats": ("List the formats that can be read and written here.", _formats),
+    "formats": ("List the formats that can be read and written here.", _json),
     "convert": ("Convert scans of any size to another format.", _convert),
     "view": ("Make one virtual image or mean pattern of a scan.", _view),
     "run": ("Run one operation on one file.", _run),
     "demo": ("Simulate a scan, analyse it, and check against the truth.", _demo),
     "doctor": ("Describe this installation and machine.", _doctor),
+    "completion": ("Print a script that completes commands in a shell.", _completion),
 }

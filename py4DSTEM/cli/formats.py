@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 
 from py4DSTEM.cli.output import Exit, emit, emit_json
 
@@ -13,7 +14,7 @@ def run(options: argparse.Namespace) -> int:
 
     table = py4DSTEM.formats()
     if options.json:
-        emit_json({"formats": [vars(row) for row in table]})
+        emit_json({"formats": [asdict(row) for row in table]})
         return Exit.OK
     for row in table:
         state = "" if row.available else f"   (pip install {row.install})"

@@ -18,11 +18,9 @@ def run(options: argparse.Namespace) -> int:
         try:
             facts = {"path": path, "objects": _describe(open_file(path, options), options)}
         except Exception as error:
-            if len(options.files) == 1 and not options.json:
-                raise
-            report_failure(error)
+            code = report_failure(error, verbose=options.verbose)
             facts = {"path": path, "error": str(error), "code": int(exit_code(error))}
-            worst = exit_code(error) if len(options.files) == 1 else Exit.SOME_FAILED
+            worst = code if len(options.files) == 1 else Exit.SOME_FAILED
         described.append(facts)
     if options.json:
         emit_json({"files": described})
@@ -49,15 +47,36 @@ def _facts(value: Any, options: argparse.Namespace) -> Facts:
     if calibration is not None:
         facts["calibration"] = _calibration(calibration)
     if isinstance(value, Cube):
-        facts |= {"bytes": value.nbytes, "chunks": getattr(value.data, "chunks", None)}
-        known = value.metadata.known()
-        facts["metadata"] = {k: v for k, v in known.items() if k != "notes"}
-        facts["notes"] = list(value.metadata.notes)
+        facts |= _scan_facts(value)
         if options.tags:
             facts["tags"] = dict(value.metadata.original)
         if options.deep:
             facts["center pattern"] = _pattern(value)
     return facts
+
+
+def _scan_facts(cube: Any) -> Facts:
+    known = cube.metadata.known()
+    return {
+        "bytes": cube.nbytes,
+        "chunks": getattr(cube.data, "chunks", None),
+        "memory": _memory(cube),
+        "metadata": {k: v for k, v in known.items() if k != "notes"},
+        "notes": list(cube.metadata.notes),
+    }
+
+
+def _memory(cube: Any) -> Facts:
+    """Bytes that one pass takes at most, and whether all of the scan would fit at once."""
+    from py4DSTEM.stream.options import RunOptions, available_memory_bytes
+
+    free = available_memory_bytes()
+    return {
+        "pass_bytes": min(RunOptions().budget_bytes(), cube.nbytes),
+        "load_bytes": cube.nbytes,
+        "free_bytes": free,
+        "fits": cube.nbytes < free,
+    }
 
 
 def _calibration(calibration: Any) -> Facts:
@@ -85,8 +104,11 @@ def _pattern(cube: Any) -> Facts:
     }
 
 
+# ---- for people ----------------------------------------------------------------------------------
 def _print(facts: Facts) -> None:
     emit(facts["path"])
+    if "error" in facts:
+        emit("  cannot be read")
     for name, parts in facts.get("objects", {}).items():
         shape = " x ".join(map(str, parts["shape"]))
         size = f"  {human_bytes(parts['bytes'])}" if "bytes" in parts else ""
@@ -94,9 +116,19 @@ def _print(facts: Facts) -> None:
         for group in ("calibration", "metadata", "center pattern"):
             for key, value in parts.get(group, {}).items():
                 emit(f"    {key}: {value}")
+        if "memory" in parts:
+            emit(f"    memory: {_memory_line(parts['memory'])}")
         for note in parts.get("notes", ()):
             emit(f"    note: {note}")
         _tree(parts.get("tags", {}), "    ")
+
+
+def _memory_line(memory: Facts) -> str:
+    fits = "it fits" if memory["fits"] else "too much to load: it is used from the file"
+    return (
+        f"a pass over it takes up to {human_bytes(memory['pass_bytes'])}, all of it "
+        f"{human_bytes(memory['load_bytes'])} of {human_bytes(memory['free_bytes'])} free: {fits}"
+    )
 
 
 def _tree(tree: dict[str, Any], indent: str) -> None:

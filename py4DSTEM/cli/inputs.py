@@ -1,36 +1,26 @@
-"""From arguments to cubes and run options."""
+"""From arguments to opened files and run options."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from py4DSTEM.cli.output import say
-from py4DSTEM.errors import ParameterError, Py4DSTEMWarning, StoreError
+from py4DSTEM.cli.output import quiet, say
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["check_output", "open_file", "open_scan", "run_options", "said_warnings"]
-
-
-@contextmanager
-def said_warnings() -> Iterator[None]:
-    """Say the package's warnings as plain lines."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if issubclass(warning.category, Py4DSTEMWarning):
-            say(f"note: {warning.message}")
+__all__ = ["centered", "check_output", "layout", "open_file", "open_scan", "run_options"]
 
 
 def layout(text: str | None) -> RawLayout | None:
-    """``uint16:256,256:1024:0`` → RawLayout."""
+    """
+    >>> layout("uint16:256,128:1024").Q_shape
+    (256, 128)
+    """
     if text is None:
         return None
     parts = text.split(":")
@@ -48,18 +38,17 @@ def open_file(path: str, options: argparse.Namespace) -> Any:
     """Read a file with the reading options of a command."""
     import py4DSTEM
 
-    with said_warnings():
-        return py4DSTEM.read(
-            path,
-            dataset=options.dataset,
-            scan_shape=options.scan_shape and tuple(options.scan_shape),
-            sync_offset=options.sync_offset,
-            format=options.format,
-            flyback=options.flyback,
-            layout=layout(options.layout),
-            allow_truncated=options.allow_truncated,
-            allow_external=options.allow_external,
-        )
+    return py4DSTEM.read(
+        path,
+        dataset=options.dataset,
+        scan_shape=options.scan_shape and tuple(options.scan_shape),
+        sync_offset=options.sync_offset,
+        format=options.format,
+        flyback=options.flyback,
+        layout=layout(options.layout),
+        allow_truncated=options.allow_truncated,
+        allow_external=options.allow_external,
+    )
 
 
 def open_scan(path: str, options: argparse.Namespace) -> Any:
@@ -81,12 +70,27 @@ def open_scan(path: str, options: argparse.Namespace) -> Any:
     raise ParameterError(f"{path} holds no 4D scan but a {value!r}{hint}")
 
 
+def centered(cube: Any, options: argparse.Namespace) -> Any:
+    """The scan with the origin that was given or is to be looked for."""
+    if options.center:
+        return cube.with_calibration(origin_px=tuple(options.center))
+    if not options.find_center:
+        return cube
+    from py4DSTEM.process.beam import find_beam
+
+    beam = find_beam(cube)
+    say(f"note: beam centre found at ({beam.center[0]:.1f}, {beam.center[1]:.1f}) px")
+    return cube.with_calibration(origin_px=beam.center, probe_radius_px=beam.radius_px)
+
+
 def run_options(options: argparse.Namespace) -> RunOptions:
     """Workers, memory and progress of a command."""
-    show = options.progress == "plain" or (options.progress == "auto" and sys.stderr.isatty())
+    auto = options.progress == "auto" and sys.stderr.isatty()
     progress: Any = None
-    if show:
-        progress = _plain if options.progress == "plain" else True
+    if options.progress == "plain":
+        progress = _plain
+    elif auto and not quiet():
+        progress = True
     return RunOptions(workers=options.workers, memory=options.mem, progress=progress)
 
 
@@ -97,11 +101,22 @@ def _plain(done: int, total: int, label: str) -> None:
         say(f"{label}: {done}/{total} tiles")
 
 
-def check_output(path: str, *, force: bool) -> Path:
+def check_output(path: str, *, force: bool, source: str | None = None) -> Path:
     """An output path that may be written."""
     out = Path(path)
+    if out.is_dir():
+        raise ParameterError(f"{out} is a folder: name a file, such as {out / 'result.h5'}")
+    if not out.parent.is_dir():
+        raise ParameterError(f"the folder {out.parent} of {out.name} does not exist: create it")
+    if source is not None and _same(source, out):
+        raise ParameterError(f"{out} is the input itself: choose another name")
     if out.exists() and not force:
         raise ParameterError(f"{out} exists already: choose another name, or --force replaces it")
-    if not out.parent.is_dir():
-        raise StoreError("the folder of the output does not exist", path=out)
     return out
+
+
+def _same(source: str, out: Path) -> bool:
+    try:
+        return os.path.samefile(source, out)
+    except OSError:
+        return False

@@ -8,6 +8,14 @@ from typing import Any
 from py4DSTEM.cli.inputs import open_file, run_options
 from py4DSTEM.cli.output import Exit, emit, emit_json, exit_code
 
+WORDS = {
+    Exit.USAGE: "cannot be checked",
+    Exit.DAMAGED: "damaged",
+    Exit.RESOURCES: "too large to be checked here",
+    Exit.BUG: "the check failed",
+}
+WORST = (Exit.BUG, Exit.DAMAGED, Exit.RESOURCES, Exit.USAGE)
+
 
 def run(options: argparse.Namespace) -> int:
     """Check every file; exit 3 if one is damaged."""
@@ -17,21 +25,30 @@ def run(options: argparse.Namespace) -> int:
     else:
         for result in results:
             emit(f"{result['path']}: {result['verdict']}")
-    codes = {Exit(result["code"]) for result in results}
-    bad = codes - {Exit.OK}
-    if not bad:
-        return Exit.OK
-    return Exit.DAMAGED if Exit.DAMAGED in bad else bad.pop()
+    codes = {result["code"] for result in results}
+    return next((code for code in WORST if code in codes), Exit.OK)
 
 
 def _check(path: str, options: argparse.Namespace) -> dict[str, Any]:
     try:
         value = open_file(path, options)
-        read = _read_through(value, options) if options.checksums else 0
+        read = _read_through(value, options) if options.checksums else None
     except Exception as error:
-        return {"path": path, "verdict": f"damaged: {error}", "code": int(exit_code(error))}
-    verdict = f"whole ({read} patterns read)" if options.checksums else "structure is sound"
-    return {"path": path, "verdict": verdict, "code": int(Exit.OK)}
+        code = exit_code(error)
+        return _result(path, f"{WORDS.get(code, 'failed')}: {error}", code, None)
+    if read is None:
+        return _result(path, "structure is sound", Exit.OK, None)
+    return _result(path, f"whole ({read} patterns read)", Exit.OK, read)
+
+
+def _result(path: str, verdict: str, code: int, read: int | None) -> dict[str, Any]:
+    return {
+        "path": path,
+        "ok": code == Exit.OK,
+        "verdict": verdict,
+        "code": int(code),
+        "patterns_read": read,
+    }
 
 
 def _read_through(value: Any, options: argparse.Namespace) -> int:

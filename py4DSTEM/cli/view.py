@@ -13,7 +13,7 @@ def run(options: argparse.Namespace) -> int:
     """Make the image, write it, print the path."""
     import py4DSTEM
 
-    out = check_output(options.out, force=options.force)
+    out = check_output(options.out, force=options.force, source=options.file)
     cube = open_scan(options.file, options)
     chosen = run_options(options)
     if options.mean or options.max:
@@ -40,7 +40,7 @@ def _detector(cube: Any, options: argparse.Namespace) -> Any:
     if options.adf:
         inner, outer = options.adf
         return Annulus(inner, outer, center=center, units=options.units)
-    if options.disk:
+    if options.disk is not None:
         return Disk(options.disk, center=center, units=options.units)
     return Disk(_bright_field_radius(cube, beam), center=center)
 
@@ -65,4 +65,12 @@ def _beam(cube: Any) -> Any:
 def _mask(path: str) -> Any:
     import numpy as np
 
-    return np.load(path, allow_pickle=False)
+    from py4DSTEM.errors import ParameterError
+
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ParameterError(
+            f"--mask {path} cannot be read ({error}): it must be an .npy file of the shape of a "
+            "pattern, as numpy.save writes it"
+        ) from error
