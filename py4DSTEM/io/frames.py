@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from py4DSTEM.errors import CorruptFile, ParameterError
 
-__all__ = ["FileFrames", "JoinedFrames", "MemoryFrames", "count_frames"]
+__all__ = ["BlankFrames", "FileFrames", "JoinedFrames", "MemoryFrames", "count_frames"]
 
 Array = NDArray[Any]
 Decoder = Callable[[Array], Array]
@@ -178,6 +178,12 @@ class JoinedFrames:
         dtype: np.dtype[Any] = np.dtype(self.parts[0].dtype)
         return dtype
 
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Storage chunks that all files share; None where they differ."""
+        kinds = {getattr(p, "chunks", None) for p in self.parts if not isinstance(p, BlankFrames)}
+        return kinds.pop() if len(kinds) == 1 else None
+
     def read_frames(self, start: int, stop: int) -> Array:
         """Frames ``start … stop-1``; copied only where a call spans two files."""
         pieces = [
@@ -190,6 +196,25 @@ class JoinedFrames:
         if not pieces:
             return np.empty((0, *self.shape[1:]), self.dtype)
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+class BlankFrames:
+    """Frames of zeros, in place of those of a missing file."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: DTypeLike) -> None:
+        self._shape, self._dtype = shape, np.dtype(dtype)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self._shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._dtype
+
+    def read_frames(self, start: int, stop: int) -> Array:
+        """``(stop - start, Qx, Qy)`` zeros."""
+        return np.zeros((max(0, stop - start), *self._shape[1:]), self._dtype)
 
 
 class ScatteredFrames:

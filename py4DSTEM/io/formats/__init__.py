@@ -13,6 +13,7 @@ MODULES = (
     "mrc",
     "tia",
     "hspy",
+    "arina",
     "zarr_arrays",
     "ripple",
     "topspin",
