@@ -64,30 +64,34 @@ def arrange(
     if min(shape) < 1:
         raise ParameterError(f"a scan shape is (rows, columns), both positive, not {shape}")
     data = ScanOfFrames(frames, shape, sync_offset, flyback)
-    gaps = _gaps(count, shape, sync_offset, flyback)
-    notes = tuple(n for n in (note, *gaps) if n)
-    return Arranged(data, notes, doubtful or bool(gaps))
+    misfit = _misfit(count, shape, sync_offset, flyback)
+    notes = tuple(n for n in (note, *_skipped(sync_offset, flyback), misfit) if n)
+    return Arranged(data, notes, doubtful or bool(misfit))
 
 
-def _gaps(count: int, shape: tuple[int, int], sync_offset: int, flyback: int) -> tuple[str, ...]:
-    """What does not fit: extra frames, missing frames."""
-    rows, columns = shape
-    needed = (rows - 1) * (columns + flyback) + columns
-    last = sync_offset + needed
+def _skipped(sync_offset: int, flyback: int) -> list[str]:
+    """What the user asked for: told, and no reason to doubt."""
     notes = []
     if sync_offset:
         verb = "skipped at the start" if sync_offset > 0 else "missing at the start"
         notes.append(f"{abs(sync_offset)} frames {verb} (sync_offset)")
     if flyback:
         notes.append(f"{flyback} frames skipped after each row (flyback)")
+    return notes
+
+
+def _misfit(count: int, shape: tuple[int, int], sync_offset: int, flyback: int) -> str:
+    """What does not fit: extra frames or missing frames."""
+    rows, columns = shape
+    needed = (rows - 1) * (columns + flyback) + columns
+    last = sync_offset + needed
     if last > count:
-        notes.append(
+        return (
             f"{last - count} of {rows * columns} positions have no frame (the file holds {count}); "
             "they read as 0"
         )
-    elif count - last > flyback:
-        notes.append(f"{count - last} extra frames at the end are not used")
-    return tuple(notes)
+    extra = count - last
+    return f"{extra} extra frames at the end are not used" if extra > flyback else ""
 
 
 def guess_scan_shape(count: int, flyback: int = 0) -> tuple[tuple[int, int], str, bool]:
