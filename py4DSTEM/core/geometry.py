@@ -125,7 +125,9 @@ def _mean_blocks(origin: NDArray[np.float64], r: tuple[int, int]) -> NDArray[np.
     known = np.isfinite(blocks)
     count = known.sum((1, 3))
     total = np.where(known, blocks, 0.0).sum((1, 3))
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    mean = np.full_like(total, np.nan)
+    np.divide(total, count, out=mean, where=count > 0)
+    return mean
 
 
 def pad(

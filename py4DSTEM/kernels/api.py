@@ -95,7 +95,7 @@ class Kernels:
         Detector sums, moments, mean, variance and maximum in one pass.
     center_of_mass : (frames, weights=None) -> (n, 2) float64
         Intensity-weighted mean position of each pattern.
-    shifted_sums : (frames, weights, shifts) -> (n, K) float64
+    shifted_sums : (frames, weights, shifts, margin=(0, 0)) -> (n, K) float64
         Sums over detectors that move with each pattern.
     radial_plan : (radius, n_bins, step=1.0) -> plan
         Sort pixels into rings once, for `radial_sums` and `subtract_radial_background`.

@@ -11,17 +11,22 @@ from ._jit import njit
 from .api import Float
 
 
-def shifted_sums(frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike) -> Float:
+def shifted_sums(
+    frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike, margin: tuple[int, int] = (0, 0)
+) -> Float:
     """Sum each pattern over detectors that are moved by its own shift.
 
     Parameters
     ----------
     frames : (n, Qx, Qy) real
         Any dtype.
-    weights : (K, Qx, Qy) float64
+    weights : (K, Qx + 2·margin, Qy + 2·margin) float64
         Detectors at shift zero; zero outside.
     shifts : (n, 2) float64
         Pixels, array order: how far the detectors move for each pattern.
+    margin : (int, int)
+        Rows above and below, and columns left and right of the frame for which there are weights:
+        what lies there at shift zero may move into the frame.
 
     Returns
     -------
@@ -42,14 +47,15 @@ def shifted_sums(frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike) -> Fl
     fit = fit_frames(frames)
     w = np.ascontiguousarray(weights, dtype=np.float64)
     moves = np.ascontiguousarray(shifts, dtype=np.float64)
-    if w.ndim != 3 or w.shape[1:] != fit.shape[1:]:
+    wide = tuple(n + 2 * m for n, m in zip(fit.shape[1:], margin, strict=True))
+    if w.ndim != 3 or w.shape[1:] != wide:
         raise ShapeError(f"weights {w.shape} do not fit patterns of {fit.shape[1:]}")
     if moves.shape != (len(fit), 2):
         raise ShapeError(f"shifts need the shape {(len(fit), 2)}, these have {moves.shape}")
     out = np.zeros((len(fit), len(w)))
     if out.size and fit.size:
         boxes = np.array([_box(d) for d in w])
-        _shifted_sums(fit, np.pad(w, ((0, 0), (1, 1), (1, 1))), boxes, moves, out)
+        _shifted_sums(fit, np.pad(w, ((0, 0), (1, 1), (1, 1))), boxes, moves - margin, out)
     return out
 
 
@@ -63,7 +69,7 @@ def _box(weights: Float) -> tuple[int, int, int, int]:
 
 @njit(nogil=True, cache=True)
 def _shifted_sums(frames, padded, boxes, shifts, out):
-    height, width = frames.shape[1], frames.shape[2]
+    height, width = padded.shape[1], padded.shape[2]
     for p in range(out.shape[0]):
         sx, sy = shifts[p]
         for k in range(out.shape[1]):
@@ -86,6 +92,8 @@ def _moved_sum(frame, padded, box, sx, sy):
     fx, fy = sx - a, sy - b
     top, bottom = max(0, box[0] + a), min(frame.shape[0] - 1, box[1] + a + 1)
     left, right = max(0, box[2] + b), min(frame.shape[1] - 1, box[3] + b + 1)
+    if bottom < top or right < left:  # it has left the frame
+        return 0.0
     here, up = (1.0 - fx) * (1.0 - fy), fx * (1.0 - fy)
     back, both = (1.0 - fx) * fy, fx * fy
     start, stop = left - b, right - b + 1

@@ -74,13 +74,16 @@ def center_of_mass(frames: ArrayLike, weights: ArrayLike | None = None) -> Float
     return np.where(usable[:, None], moments / np.where(usable, total, 1.0)[:, None], np.nan)
 
 
-def shifted_sums(frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike) -> Float:
+def shifted_sums(
+    frames: ArrayLike, weights: ArrayLike, shifts: ArrayLike, margin: tuple[int, int] = (0, 0)
+) -> Float:
     """Twin of `py4DSTEM.kernels.shifted.shifted_sums`."""
     v, good = _finite(np.asarray(frames))
     weights, shifts = np.asarray(weights, dtype=np.float64), np.asarray(shifts, dtype=np.float64)
     out = np.full((len(v), len(weights)), np.nan)
     for p in np.flatnonzero(np.isfinite(shifts).all(axis=1)):
         moved = np.array([_moved(w, *shifts[p]) for w in weights]).reshape(weights.shape)
+        moved = moved[:, margin[0] :, margin[1] :][:, : v.shape[1], : v.shape[2]]
         out[p] = _detector_sums(v[p : p + 1], good[p : p + 1], moved)[0]
     return out
 

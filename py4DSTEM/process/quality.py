@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.beam import disk_of
 from py4DSTEM.process.defects import counting_noise, dead_pixels, hot_pixels, neighbour_middle
 from py4DSTEM.process.diffraction import merge_moments, tile_moments
@@ -184,6 +185,52 @@ def _row(entry: QualityEntry) -> str:
         f"<td>{html.escape(entry.name)}</td><td>{html.escape(entry.shown)}</td>"
         f'<td style="text-align:left">{html.escape(entry.explanation)}{advice}</td></tr>'
     )
+
+
+# ---- in files ------------------------------------------------------------------------------------
+def _to_parts(report: QualityReport) -> dict[str, Any]:
+    maps = {f"pixels {name}": image for name, image in report.pixels.items()}
+    maps |= {f"positions {name}": image for name, image in report.positions.items()}
+    return {
+        **maps,
+        "total": report.total,
+        "center_of_mass_px": report.center_of_mass_px,
+        "mean": report.mean,
+        "entries": [asdict(e) for e in report.entries],
+        "disk": None if report.disk is None else asdict(report.disk),
+        "calibration": report.calibration,
+        "history": report.history.to_dict(),
+        "name": report.name,
+    }
+
+
+def _from_parts(parts: Mapping[str, Any]) -> QualityReport:
+    disk = parts["disk"]
+    if disk is not None:
+        disk = DiskEstimate(**{**disk, "center": tuple(disk["center"])})
+    return QualityReport(
+        entries=tuple(QualityEntry(**e) for e in parts["entries"]),
+        pixels=_maps(parts, "pixels "),
+        positions=_maps(parts, "positions "),
+        total=parts["total"],
+        center_of_mass_px=parts["center_of_mass_px"],
+        mean=parts["mean"],
+        disk=disk,
+        calibration=parts["calibration"],
+        history=History.from_dict(parts["history"]),
+        name=parts["name"],
+    )
+
+
+def _maps(parts: Mapping[str, Any], prefix: str) -> dict[str, Bool]:
+    return {
+        name.removeprefix(prefix): np.asarray(part, dtype=bool)
+        for name, part in parts.items()
+        if name.startswith(prefix)
+    }
+
+
+register_result("quality-report", QualityReport, _to_parts, _from_parts)
 
 
 # ---- the pass ------------------------------------------------------------------------------------

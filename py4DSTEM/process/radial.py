@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,11 @@ from pydantic import Field
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.detector import AnyDetector, Detector, Mask
+from py4DSTEM.core.detector import AnyDetector, Detector, Disk, Mask
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan, Reduced
 from py4DSTEM.stream.options import RunOptions
@@ -116,6 +117,27 @@ class RadialProfileResult:
         )
 
 
+def _to_parts(result: RadialProfileResult) -> dict[str, Any]:
+    axis = {"name": result.axis.name, "step": result.axis.step, "unit": result.axis.unit}
+    return {
+        "data": result.data,
+        "counts": result.counts,
+        "axis": axis,
+        "step_px": result.step_px,
+        "calibration": result.calibration,
+        "history": result.history.to_dict(),
+        "name": result.name,
+    }
+
+
+def _from_parts(parts: Mapping[str, Any]) -> RadialProfileResult:
+    history = History.from_dict(parts["history"])
+    return RadialProfileResult(**{**parts, "axis": Axis(**parts["axis"]), "history": history})
+
+
+register_result("radial-profile", RadialProfileResult, _to_parts, _from_parts)
+
+
 def _ratio(total: Float, count: Float) -> Float:
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
@@ -149,6 +171,11 @@ class _Rings(Operation):
     follow_origin: bool | None = Field(
         None, description="Use the origin of each position; None: where the calibration has them."
     )
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Instances for the conformance tests."""
+        return [cls(), cls(center=(8.2, 10.1), step_px=1.5, r_max=9.0, mask=Disk(8.0))]
 
     def prepare(self, cube: Cube, kernels: Kernels) -> _Plan:
         calibration = cube.calibration

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
+from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Annulus, AnyDetector, Detector, Disk, Mask, presets
 from py4DSTEM.core.history import History
@@ -29,15 +31,23 @@ Detectors = Mapping[str, Detector] | Sequence[Detector]
 
 
 @dataclass(frozen=True, eq=False)
+class _Moving:
+    """Detectors that follow the origin: weights at its mean, wider than the frame by `margin`."""
+
+    weights: NDArray[np.float64]
+    margin: tuple[int, int]
+    shifts: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
 class _Plan:
-    """Weights of detectors that stay where they are, and of those that follow the origin."""
+    """Which images come from detectors that stay where they are, and which from others."""
 
     names: tuple[str, ...]
     fixed: tuple[int, ...]
-    fixed_weights: NDArray[np.float64]
-    moving: tuple[int, ...]
-    moving_weights: NDArray[np.float64]
-    shifts: NDArray[np.float64] | None
+    fixed_weights: NDArray[np.float64] | None
+    follows: tuple[int, ...]
+    moving: _Moving | None
 
 
 class VirtualImages(Operation, kind="virtual-images", version=1):
@@ -63,44 +73,60 @@ class VirtualImages(Operation, kind="virtual-images", version=1):
     def examples(cls) -> list[VirtualImages]:
         """Instances for the conformance tests."""
         ring, mask = Annulus(3.0, 7.5), Mask(np.eye(18, 21))
-        return [cls(detectors={"bf": Disk(4.0)}), cls(detectors={"adf": ring, "m": mask})]
+        fixed = cls(detectors={"bf": Disk(4.0)}, follow_origin=False)
+        return [fixed, cls(detectors={"adf": ring, "m": mask, "bf": Disk(4.0)})]
 
     def prepare(self, cube: Cube, kernels: Kernels) -> _Plan:
-        calibration = cube.calibration
-        follow = calibration.origin_varies if self.follow_origin is None else self.follow_origin
-        if follow and not calibration.origin_varies:
+        shapes = tuple(self.detectors.values())
+        follow = self._follows(cube.calibration)
+        moves = [follow and d.center is None and not isinstance(d, Mask) for d in shapes]
+        follows = tuple(k for k, m in enumerate(moves) if m)
+        fixed = tuple(k for k, m in enumerate(moves) if not m)
+        weights = [shapes[k].weights(cube.Q_shape, cube.calibration) for k in fixed]
+        return _Plan(
+            names=tuple(self.detectors),
+            fixed=fixed,
+            fixed_weights=np.stack(weights) if fixed else None,
+            follows=follows,
+            moving=_moving(cube, [shapes[k] for k in follows]) if follows else None,
+        )
+
+    def _follows(self, calibration: Calibration) -> bool:
+        if self.follow_origin and not calibration.origin_varies:
             raise ParameterError(
                 "follow_origin=True needs an origin per scan position: use measure_origin(cube), "
                 "or with_calibration(origin_px=array of shape (Rx, Ry, 2))"
             )
-        weights = [d.weights(cube.Q_shape, calibration) for d in self.detectors.values()]
-        stack = np.stack(weights)
-        moves = [
-            follow and d.center is None and not isinstance(d, Mask) for d in self.detectors.values()
-        ]
-        moving = tuple(k for k, m in enumerate(moves) if m)
-        fixed = tuple(k for k, m in enumerate(moves) if not m)
-        shifts = None
-        if moving and calibration.origin_px is not None:
-            shifts = calibration.origin_px - np.array(calibration.mean_origin_px)
-        names = tuple(self.detectors)
-        return _Plan(names, fixed, stack[list(fixed)], moving, stack[list(moving)], shifts)
+        return calibration.origin_varies and self.follow_origin is not False
 
-    def measures(self, plan: _Plan) -> Measures:
-        return Measures(detectors=plan.fixed_weights if plan.fixed else None)
+    def measures(self, plan: _Plan) -> Measures | None:
+        return Measures(detectors=plan.fixed_weights) if plan.fixed else None
 
     def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
         images = np.empty((len(tile.frames), len(plan.names)))
         if plan.fixed and tile.measured is not None:
             images[:, plan.fixed] = tile.measured.detectors
-        if plan.shifts is not None:
-            shifts = tile.local(plan.shifts)
-            images[:, plan.moving] = kernels.shifted_sums(tile.frames, plan.moving_weights, shifts)
+        if plan.moving is not None:
+            m = plan.moving
+            sums = kernels.shifted_sums(tile.frames, m.weights, tile.local(m.shifts), m.margin)
+            images[:, plan.follows] = sums
         return {"images": images}
 
     def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> RealSlice:
         images = np.ascontiguousarray(np.moveaxis(parts["images"], -1, 0))
         return RealSlice(images, cube.calibration, history, "virtual images", plan.names)
+
+
+def _moving(cube: Cube, detectors: Sequence[Detector]) -> _Moving:
+    """Weights on a frame so wide that all which moves into view is there."""
+    mean = np.array(cube.calibration.mean_origin_px)
+    shifts = np.asarray(cube.calibration.origin_px) - mean
+    reach = np.nanmax(np.abs(shifts), axis=(0, 1))
+    margin = tuple(min(math.ceil(r) + 1, n) for r, n in zip(reach, cube.Q_shape, strict=True))
+    wide = (cube.Q_shape[0] + 2 * margin[0], cube.Q_shape[1] + 2 * margin[1])
+    there = replace(cube.calibration, origin_px=mean + margin)
+    weights = np.stack([d.weights(wide, there) for d in detectors])
+    return _Moving(weights, (margin[0], margin[1]), shifts)
 
 
 def virtual_images(

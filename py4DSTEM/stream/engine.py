@@ -405,4 +405,5 @@ def _destinations(
     x, y = np.mgrid[block.rx, block.ry]
     starts = offsets[(x * width + y).ravel()]
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within
+    places: NDArray[np.int64] = np.repeat(starts, counts) + within
+    return places

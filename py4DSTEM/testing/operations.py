@@ -81,7 +81,9 @@ def tiny_cube(dtype: str = "u2", seed: int = 0) -> Cube:
     kind = np.dtype(dtype)
     array = (data > 20) if kind.kind == "b" else data.astype(kind)
     array.flags.writeable = False
-    calibration = Calibration(origin_px=np.array(ORIGIN)).replace(
+    x, y = np.indices(SHAPE[:2])
+    origins = np.stack([ORIGIN[0] + 0.2 * x, ORIGIN[1] - 0.1 * y], axis=-1)
+    calibration = Calibration(origin_px=origins).replace(
         R_pixel_size=2.0, R_pixel_units="A", Q_pixel_size=0.02, Q_pixel_units="A^-1",
         energy_eV=200e3, semiangle_mrad=2.5, rotation_rad=0.1, flip=False, probe_radius_px=5.0,
     )  # fmt: skip
@@ -248,6 +250,7 @@ def check_history(operation: Operation) -> None:
 def check_edge_cases(operation: Operation) -> None:
     """Empty, constant and tiny scans give a result or an error of the package, never a warning."""
     cube = tiny_cube("f4")
+    calibration = cube.calibration.replace(origin_px=ORIGIN)
     cases = {
         "zeros": np.zeros(SHAPE, np.uint16),
         "ones": np.ones(SHAPE, np.float32),
@@ -258,7 +261,7 @@ def check_edge_cases(operation: Operation) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             try:
-                run(operation, cube.replace(data=data), options=RunOptions(workers=1))
+                run(operation, Cube(data, calibration, name), options=RunOptions(workers=1))
             except Py4DSTEMError:
                 continue
             except Exception as error:

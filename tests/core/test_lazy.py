@@ -124,11 +124,8 @@ def test_indices_out_of_range_are_refused():
 @pytest.mark.parametrize("factor", [1, 4, 257, 258, 66000])
 def test_binned_sums_never_overflow(dtype, factor):
     wide = binned_dtype(dtype, factor)
-    if dtype == "?":
-        extremes = (0, 1)
-    else:
-        extremes = (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    for value in extremes:
+    limits = np.iinfo("u1" if dtype == "?" else dtype)
+    for value in (0, 1) if dtype == "?" else (limits.min, limits.max):
         assert int(wide.type(value * factor)) == value * factor
 
 

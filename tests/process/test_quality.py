@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+import py4DSTEM
 from py4DSTEM import DataCube, Disk, RunOptions
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.metadata import Metadata
@@ -187,3 +188,14 @@ def test_the_reference_detector(shared_data):
     disk, radius = report.disk, truth["disk_radius_px"]
     assert abs(disk.radius_px - radius) < 2 * disk.sigma_radius_px
     assert disk.center == pytest.approx(truth["origin_stored_row_col"], abs=0.15)
+
+
+def test_a_file_holds_all_of_it(clean, tmp_path):
+    clean[:, :, 5, 30] += 200
+    report = DataCube(clean).quality()
+    py4DSTEM.save(tmp_path / "q.h5", report)
+    again = py4DSTEM.read(tmp_path / "q.h5")
+    assert again.entries == report.entries and again.disk == report.disk
+    assert again.history.steps == report.history.steps
+    np.testing.assert_array_equal(again.bad_pixels, report.bad_pixels)
+    np.testing.assert_array_equal(again.total, report.total)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import py4DSTEM
 from py4DSTEM import (
     Annulus,
     DataCube,
@@ -166,3 +167,15 @@ def test_the_result_describes_itself():
     assert "2, 2" in repr(profiles) and profiles[0, 1].shape == profiles.q.shape
     assert np.asarray(profiles).shape == profiles.shape
     assert profiles.history.steps[-1].kind == "radial-profiles"
+
+
+def test_a_file_holds_all_of_it(tmp_path):
+    cube = DataCube(np.ones((2, 3, 8, 9))).with_calibration(
+        origin_px=(3, 3), Q_pixel_size=0.1, Q_pixel_units="A^-1"
+    )
+    profiles = cube.radial_profiles(step_px=1.5)
+    py4DSTEM.save(tmp_path / "p.h5", profiles)
+    again = py4DSTEM.read(tmp_path / "p.h5")
+    np.testing.assert_array_equal(again.data, profiles.data)
+    assert again.axis == profiles.axis and again.calibration == profiles.calibration
+    assert again.history.steps == profiles.history.steps
