@@ -217,7 +217,7 @@ def _checks(
     detectors: Mapping[str, Detector],
 ) -> tuple[Check, ...]:
     saved, opened = np.asarray(scan.cube.data), np.asarray(cube.data[...])
-    frames = exact.cube.data.reshape(-1, *_DETECTOR) * _DOSE
+    frames = np.asarray(exact.cube.data).reshape(-1, *_DETECTOR) * _DOSE
     return (
         Check.of("values changed by saving and opening", np.sum(saved != opened), 0, 0),
         Check.of(
@@ -280,8 +280,8 @@ def _quality_checks(report: QualityReport, truth: LatticeTruth) -> Iterator[Chec
     hot = np.zeros(_DETECTOR, bool)
     hot[tuple(truth.hot_pixels.T)] = True
     found = report.pixels["hot"]
-    yield Check.of("hot pixels found", np.sum(found & hot), _HOT_PIXELS, 0)
-    yield Check.of("good pixels called hot", np.sum(found & ~hot), 0, 0)
+    yield Check.of("hot pixels found", float(np.sum(found & hot)), _HOT_PIXELS, 0)
+    yield Check.of("good pixels called hot", float(np.sum(found & ~hot)), 0, 0)
 
 
 def _to_save(results: _Results) -> dict[str, Any]:
@@ -295,7 +295,7 @@ def _to_save(results: _Results) -> dict[str, Any]:
 
 
 # ---- figures and report --------------------------------------------------------------------------
-def _blank(columns: int) -> tuple[MatplotlibFigure, Sequence[Any]]:
+def _blank(columns: int) -> tuple[MatplotlibFigure, NDArray[Any]]:
     """A figure that no window system ever hears of."""
     from matplotlib.figure import Figure as MatplotlibFigure
 

@@ -98,7 +98,8 @@ def _ticks(size: int, axis: Axis, zero_px: float) -> tuple[NDArray[np.float64], 
     """Pixel positions of about four round values, and their labels."""
     step = nice_length(max(size, 2) * axis.step / 3.5)
     first, last = (-zero_px * axis.step, (size - 1 - zero_px) * axis.step)
-    values = step * np.arange(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)
+    multiples = range(math.ceil(first / step - 1e-9), math.floor(last / step + 1e-9) + 1)
+    values = step * np.array(multiples, dtype=np.float64)
     return values / axis.step + zero_px, [f"{v:.6g}" for v in values + 0.0]
 
 

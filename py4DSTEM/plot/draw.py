@@ -47,7 +47,7 @@ def show(
     scalebar: bool = True,
     cbar: bool = False,
     overlays: object = (),
-    ax: Axes | Sequence[Axes] | None = None,
+    ax: Axes | Sequence[Axes] | NDArray[Any] | None = None,
     title: str | None = None,
 ) -> tuple[Figure, Any]:
     """Draw a slice, a stack, a scan, points, an array, or a list or mapping of them.
@@ -110,7 +110,9 @@ def show(
     return figure, places[0] if len(panels) == 1 else np.array(places, dtype=object)
 
 
-def _canvas(count: int, ax: Axes | Sequence[Axes] | None) -> tuple[Figure, list[Axes]]:
+def _canvas(
+    count: int, ax: Axes | Sequence[Axes] | NDArray[Any] | None
+) -> tuple[Figure, list[Axes]]:
     """The axes to draw in: the caller's, or those of a new figure."""
     if count == 0:
         raise ParameterError("there is nothing to show in an empty list, mapping or stack")

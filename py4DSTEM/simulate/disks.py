@@ -46,7 +46,8 @@ class DiskShape:
         t = self.correction
         r = np.hypot(t[0, 0] * x + t[0, 1] * y, t[1, 0] * x + t[1, 1] * y)
         area = math.pi * (self.radius_px**2 + self.edge_px**2 / 2) / abs(np.linalg.det(t))
-        return erfc((r - self.radius_px) / self.edge_px) / (2 * area)
+        profile: Float = erfc((r - self.radius_px) / self.edge_px) / (2 * area)
+        return profile
 
 
 def add_disks(frames: Float, centers: Float, weights: Float, shape: DiskShape) -> Float:
@@ -87,4 +88,5 @@ def diffuse(Q_shape: tuple[int, int], origins: Float, width_px: float, correctio
     x, y = t[0, 0] * i + t[0, 1] * j, t[1, 0] * i + t[1, 1] * j
     base = 1 + (x**2 + y**2) / width_px**2
     scale = abs(np.linalg.det(t)) / (2 * math.pi * width_px**2)
-    return scale / (base * np.sqrt(base))
+    background: Float = scale / (base * np.sqrt(base))
+    return background

@@ -227,7 +227,7 @@ class _Glass:
         self, Q_shape: tuple[int, int], dose: float, calibration: Calibration
     ) -> AmorphousTruth:
         step = calibration.Q[0].step
-        q = np.arange(math.ceil(math.hypot(*Q_shape) / 2)) * step
+        q = step * np.arange(math.ceil(math.hypot(*Q_shape) / 2), dtype=np.float64)
         i, j = (np.arange(n) - n / 2 for n in Q_shape)
         everywhere = np.hypot(i[:, None], j[None, :]) * step
         total = np.interp(everywhere, q, self.shape(q)).sum()
@@ -291,7 +291,8 @@ def _speckle(glass: _Glass, qx: Float, qy: Float, rng: np.random.Generator) -> F
     forward = np.exp(-q_squared / (4 * glass.beam_width_A**2))
     amplitude -= weights.sum() * forward  # what a uniform density would give: the direct beam
     f = scattering_factor_A(np.sqrt(q_squared), glass.Z)
-    return f**2 * np.abs(amplitude).astype(np.float64) ** 2
+    speckle: Float = f**2 * np.abs(amplitude).astype(np.float64) ** 2
+    return speckle
 
 
 def _plane_waves(q: Float, x: Float) -> NDArray[np.complex64]:
@@ -308,4 +309,5 @@ def _beam(glass: _Glass, qx: Float, qy: Float) -> Float:
     """The direct beam: the intensity of the probe in diffraction space, of integral one."""
     width = glass.beam_width_A
     q_squared = qx[:, None] ** 2 + qy[None, :] ** 2
-    return np.exp(-q_squared / (2 * width**2)) / (2 * math.pi * width**2)
+    beam: Float = np.exp(-q_squared / (2 * width**2)) / (2 * math.pi * width**2)
+    return beam

@@ -98,7 +98,8 @@ class PolycrystalTruth:
         position = self.origin_px[rx, ry] + detector_px(g, self.calibration)
         fields = [("qx", "f8"), ("qy", "f8"), ("intensity", "f8"), *((n, "i8") for n in "hkl")]
         out = np.empty(len(spots), dtype=fields)
-        out["qx"], out["qy"], out["intensity"] = *position.T, spots["fraction"]
+        out["qx"], out["qy"] = position[:, 0], position[:, 1]
+        out["intensity"] = spots["fraction"]
         for name in "hkl":
             out[name] = spots[name]
         return out

@@ -91,11 +91,9 @@ class LatticeTruth:
         table["qx"], table["qy"] = positions[..., 0], positions[..., 1]
         table["intensity"] = self.fractions
         table["h"], table["k"] = self.hk[:, 0], self.hk[:, 1]
-        count = table.shape[0] * table.shape[1]
-        offsets = np.arange(count + 1) * len(self.hk)
-        return PointTable(
-            table.ravel(), offsets, table.shape[:2], self.calibration, name="true disks"
-        )
+        scan_shape = (positions.shape[0], positions.shape[1])
+        offsets = np.arange(scan_shape[0] * scan_shape[1] + 1) * len(self.hk)
+        return PointTable(table.ravel(), offsets, scan_shape, self.calibration, name="true disks")
 
 
 def strained_lattice(

@@ -279,7 +279,8 @@ def _probe_wave(size: int, calibration: Calibration, defocus_A: float) -> Comple
     aperture = np.clip(calibration.semiangle_px() - np.sqrt(squared) / step + 0.5, 0, 1)
     chi = -defocus_A * wavelength**2 * squared / 2
     wave = np.sqrt(aperture) * np.exp(-2j * np.pi * chi / wavelength)
-    return wave / np.linalg.norm(wave)
+    normalised: Complex = wave / np.linalg.norm(wave)
+    return normalised
 
 
 def _patterns(
