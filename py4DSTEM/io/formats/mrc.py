@@ -74,8 +74,13 @@ class Mrc(Format):
 
 # ---- header --------------------------------------------------------------------------------------
 def _order(head: bytes) -> str:
-    """Byte order: the one in which the mode is a small number."""
-    return "<" if struct.unpack_from("<I", head, 12)[0] <= 9999 else ">"
+    """Byte order: the one in which the mode, or for mode 0 the largest size, is a small number."""
+
+    def implausible(order: str) -> tuple[bool, int]:
+        *sizes, mode = struct.unpack_from(f"{order}4I", head)
+        return mode > 9999, max(sizes)
+
+    return min("<>", key=implausible)
 
 
 def _header(source: Source) -> dict[str, Any]:
