@@ -36,6 +36,8 @@ from py4DSTEM.io.format import RawLayout as RawLayout
 from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.plot.draw import show as show
+from py4DSTEM.process.beam import Beam as Beam
+from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain
@@ -43,8 +45,6 @@ from py4DSTEM.process.clean import detect_hot_pixels as detect_hot_pixels
 from py4DSTEM.process.clean import repair_pixels as repair_pixels
 from py4DSTEM.process.clean import subtract_background as subtract_background
 from py4DSTEM.process.clean import subtract_dark as subtract_dark
-from py4DSTEM.process.beam import Beam as Beam
-from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.com import CenterOfMass as CenterOfMass
 from py4DSTEM.process.com import center_of_mass as center_of_mass
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern

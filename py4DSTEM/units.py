@@ -27,8 +27,8 @@ ELEMENTARY_CHARGE_C = 1.602176634e-19
 SPEED_OF_LIGHT_M_S = 299792458.0
 
 _LENGTH_A = {
-    "A": 1.0, "Å": 1.0, "\u212b": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01, "um": 1e4, "µm": 1e4,
-    "μm": 1e4, "mm": 1e7, "cm": 1e8, "m": 1e10,
+    "A": 1.0, "Å": 1.0, "\u212b": 1.0, "angstrom": 1.0, "nm": 10.0, "pm": 0.01,
+    "um": 1e4, "µm": 1e4, "μm": 1e4, "mm": 1e7, "cm": 1e8, "m": 1e10,
 }  # fmt: skip
 _ANGLE_MRAD = {"mrad": 1.0, "rad": 1e3, "deg": 1e3 * math.pi / 180, "°": 1e3 * math.pi / 180,
                "urad": 1e-3, "µrad": 1e-3}  # fmt: skip

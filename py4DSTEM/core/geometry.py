@@ -125,7 +125,7 @@ def _mean_blocks(origin: NDArray[np.float64], r: tuple[int, int]) -> NDArray[np.
     known = np.isfinite(blocks)
     count = known.sum((1, 3))
     total = np.where(known, blocks, 0.0).sum((1, 3))
-    mean = np.full_like(total, np.nan)
+    mean: NDArray[np.float64] = np.full_like(total, np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
 
@@ -144,7 +144,7 @@ def pad(
     moved = replace(
         calibration,
         Q=(calibration.Q[0].crop(-a), calibration.Q[1].crop(-c)),
-        origin_px=_on_origin(calibration, lambda origin: origin + (a, c)),
+        origin_px=_on_origin(calibration, lambda origin: origin + np.array((a, c))),
     )
     return Padded(data, ((a, b), (c, d)), value), moved
 

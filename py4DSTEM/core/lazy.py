@@ -47,7 +47,7 @@ class LazyArray(Protocol):
 
 
 class FrameSource(Protocol):
-    """A stack of patterns ``(n, Qx, Qy)`` in the order they were recorded; safe to read from threads."""
+    """A stack of patterns ``(n, Qx, Qy)`` in recording order; safe to read from threads."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -337,10 +337,8 @@ class Cast(BlockArray):
 
     def _check(self, frames: Array, out: Array) -> None:
         """Integers must survive exactly; rounding of floats is fine, infinities are not."""
-        if self._dtype.kind == "f":
-            fine = np.isfinite(out) | ~np.isfinite(frames)
-        else:
-            fine = out == frames
+        floats = self._dtype.kind == "f"
+        fine = np.isfinite(out) | ~np.isfinite(frames) if floats else out == frames
         if not fine.all():
             worst = frames[~fine].ravel()[0]
             raise ParameterError(

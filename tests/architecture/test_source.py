@@ -61,7 +61,10 @@ def test_no_dangerous_or_noisy_calls(path: Path) -> None:
 def test_no_banned_imports(path: Path) -> None:
     imported = set(names_imported(path))
     banned = {
-        name for name in imported for bad in BANNED_IMPORTS if name == bad or name.startswith(f"{bad}.")
+        name
+        for name in imported
+        for bad in BANNED_IMPORTS
+        if name == bad or name.startswith(f"{bad}.")
     }
     assert not banned
     assert not {name.split(".")[0] for name in imported} & PEERS
