@@ -72,25 +72,22 @@ class ChunkIndex:
 
     def get(self, number: int) -> Chunk | None:
         """The chunk with this C-ordered number; None if it was never written."""
-        k = number
-        if self._numbers is not None:
-            k = int(self._numbers.searchsorted(number))
-            if k == len(self._numbers) or self._numbers[k] != number:
-                return None
+        k = number if self._numbers is None else int(self._numbers.searchsorted(number))
+        if k >= len(self) or (self._numbers is not None and self._numbers[k] != number):
+            return None
         return int(self._offsets[k]), int(self._sizes[k]), int(self._masks[k])
 
     def get_all(self, numbers: Ints) -> list[Chunk | None]:
         """`get` for many chunks at once."""
         if len(self) == 0:
             return [None] * len(numbers)
-        places = numbers
-        if self._numbers is not None:
-            places = np.minimum(self._numbers.searchsorted(numbers), len(self) - 1)
+        places = numbers if self._numbers is None else self._numbers.searchsorted(numbers)
+        places = np.minimum(places, len(self) - 1)
         columns = (self._offsets[places], self._sizes[places], self._masks[places])
         chunks: list[Chunk | None] = list(zip(*(c.tolist() for c in columns), strict=True))
-        if self._numbers is not None:
-            for k in np.flatnonzero(self._numbers[places] != numbers).tolist():
-                chunks[k] = None
+        found = places if self._numbers is None else self._numbers[places]
+        for k in np.flatnonzero(found != numbers).tolist():
+            chunks[k] = None
         return chunks
 
 
