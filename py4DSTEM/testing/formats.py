@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import struct
 import tempfile
@@ -158,7 +159,9 @@ def survey_damage(
             _link_companions(original, Path(folder))
         target = Path(folder) / original.name
         target.write_bytes(content)
-        truth = _in_child(target, None)[1]
+        outcome, truth = _in_child(target, None)
+        if outcome not in ("same", "skipped"):
+            raise AssertionError(f"{path}: the whole file cannot be read: {outcome} {truth}")
         for damage in mutations(content, count, seed):
             target.unlink()
             target.write_bytes(damage.content)
@@ -173,7 +176,18 @@ def _link_companions(original: Path, folder: Path) -> None:
     """Files that belong to it (headers, data files) share the folder or the stem."""
     for other in original.parent.iterdir():
         if other != original and other.is_file():
-            os.symlink(other.resolve(), folder / other.name)
+            _linked(other.resolve(), folder / other.name)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """A hard link or a copy: a symbolic link would lead outside of the folder, which is refused."""
+    try:
+        os.link(source, target)
+    except OSError:
+        if source.stat().st_size > WHOLE_BYTES:
+            os.symlink(source, target)
+        else:
+            shutil.copyfile(source, target)
 
 
 def _in_child(path: Path, truth: str | None, *, shorter: bool = False) -> tuple[str, str]:
