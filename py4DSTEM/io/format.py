@@ -187,6 +187,8 @@ class Format(ABC):
     extra: ClassVar[str | None] = None
     """Name of the extra that installs them."""
     lazy: ClassVar[bool] = True
+    generic: ClassVar[bool] = False
+    """Reads what a more specific format may understand better: tried after those."""
 
     @abstractmethod
     def sniff(self, source: Source) -> Match:
@@ -248,7 +250,7 @@ def detect(source: Source) -> Sequence[Format]:
     scored = [s for s in scored if s[0] > Match.NO]
     if not scored:
         raise _unknown(source)
-    scored.sort(key=lambda s: (-s[0], -int(s[1])))
+    scored.sort(key=lambda s: (-s[0], s[2].generic, -int(s[1])))
     best = scored[0][0]
     # A format that is sure rules out those that merely cannot exclude the file.
     return [fmt for score, _, fmt in scored if score == best]

@@ -19,5 +19,6 @@ MODULES = (
     "topspin",
     "tiff",
     "vendors",
+    "hdf5",
 )
 """Modules of this package, in the order in which equal matches are tried."""

@@ -19,6 +19,7 @@ _MAX_NODES = 5000
 _MAX_DEPTH = 32
 _MAX_VALUES = 64
 _MAX_BYTES = 1 << 16
+_INTERNAL = {"DIMENSION_LIST", "REFERENCE_LIST"}  # pointers that mean nothing outside of the file
 
 
 def group_tree(file: h5py.File, name: str) -> dict[str, Any]:
@@ -72,6 +73,8 @@ def _attributes(node: Any, budget: list[int]) -> Iterator[tuple[str, Any]]:
         if budget[0] < 0:
             return
         kind = node.attrs.get_id(name)
+        if name in _INTERNAL:
+            continue
         if kind.shape is not None and int(np.prod(kind.shape, dtype=object)) <= _MAX_VALUES:
             yield f"@{name}", plain(node.attrs[name])
 
