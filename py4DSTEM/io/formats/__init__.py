@@ -20,5 +20,6 @@ MODULES = (
     "tiff",
     "vendors",
     "hdf5",
+    "zarr",
 )
 """Modules of this package, in the order in which equal matches are tried."""

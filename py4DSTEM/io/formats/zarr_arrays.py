@@ -12,8 +12,9 @@ import numpy as np
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.metadata import Metadata
-from py4DSTEM.errors import CorruptFile, Py4DSTEMError
+from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.io.format import Format, Match, ReadOptions, Signal, Source
+from py4DSTEM.io.zarr_array import ZarrScan, zarr_errors
 
 _MOST_FACTS = 16 << 20
 
@@ -42,15 +43,11 @@ def _is_array(folder: Path) -> bool:
         return False
 
 
-def _opened(folder: Path) -> Any:
+def _opened(folder: Path) -> ZarrScan:
     import zarr
 
-    try:
-        return zarr.open_array(str(folder), mode="r")
-    except Exception as error:  # zarr has no common base for what it raises
-        raise CorruptFile(
-            f"Zarr array cannot be opened: {error}", path=folder, format="Zarr"
-        ) from error
+    with zarr_errors(folder, "Zarr array"):
+        return ZarrScan(zarr.open_array(str(folder), mode="r"), folder)
 
 
 class ZarrArray(Format):
@@ -65,13 +62,18 @@ class ZarrArray(Format):
 
     def open(self, source: Source, options: ReadOptions) -> Mapping[str, Any]:
         data = _opened(source.path)
-        axes = _axes(_attributes(source.path).get("axes"), len(data.shape))
+        data.check_loadable(options.scan_shape)
+        axes = saved_axes(_attributes(source.path).get("axes"), len(data.shape))
         name = source.path.stem
-        calibration = _calibration(axes) if len(axes) == 4 else Calibration()
-        return {name: Signal(name, data, calibration, Metadata(title=name), axes=axes)}
+        calibration = saved_calibration(axes) if len(axes) == 4 else Calibration()
+        return {
+            name: Signal(
+                name, data, calibration, Metadata(title=name, notes=data.notes()), axes=axes
+            )
+        }
 
 
-def _axes(facts: Any, count: int) -> tuple[Axis, ...]:
+def saved_axes(facts: Any, count: int) -> tuple[Axis, ...]:
     """Axes as `save` writes them; none where the attributes are anything else."""
     if not isinstance(facts, list) or len(facts) != count:
         return ()
@@ -84,7 +86,7 @@ def _axes(facts: Any, count: int) -> tuple[Axis, ...]:
         return ()
 
 
-def _calibration(axes: tuple[Axis, ...]) -> Calibration:
+def saved_calibration(axes: tuple[Axis, ...]) -> Calibration:
     names = ("Rx", "Ry", "Qx", "Qy")
     rx, ry, qx, qy = (
         Axis(name, axis.step, axis.offset, axis.unit)
@@ -124,7 +126,7 @@ def _abtem(folder: Path, name: str, kwargs: Mapping[str, Any]) -> Signal:
     axes = axes if len(axes) == len(data.shape) else ()
     notes = () if kwargs.get("fftshift", True) else ("patterns have the zero beam in the corner",)
     energy = facts.get("energy")
-    calibration = _calibration(axes) if len(axes) == 4 else Calibration()
+    calibration = saved_calibration(axes) if len(axes) == 4 else Calibration()
     if isinstance(energy, int | float) and energy > 0:
         calibration = calibration.replace(energy_eV=float(energy))
     metadata = Metadata(
