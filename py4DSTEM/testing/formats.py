@@ -1,16 +1,20 @@
 """Conformance of file formats: whole files, and damaged ones.
 
-A package that adds a format can test it with three lines::
+A package that adds a format can test it with a few lines::
 
-    from py4DSTEM.testing.formats import check_file, survey_damage
+    from py4DSTEM.testing.formats import check_file, survey_damage, survey_places
     check_file("sample.cam")
     assert survey_damage("sample.cam", count=200).failures == []
+    assert survey_places("sample.cam").failures == []
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -18,7 +22,7 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +36,23 @@ from py4DSTEM.errors import DependencyMissing, FormatError, Py4DSTEMError
 from py4DSTEM.io.format import Match, ReadOptions, Source, registered_formats
 from py4DSTEM.io.read import read_file
 
-__all__ = ["Damage", "DamageReport", "check_file", "mutations", "survey_damage"]
+__all__ = ["Damage", "DamageReport", "check_file", "mutations", "survey_damage", "survey_places"]
 
 ADDRESS_SPACE = 6 * 1024**3
-SECONDS = 8
-WHOLE_BYTES = 64 * 1024**2
+SECONDS = 5
+"""Seconds of processor time after which a reader counts as hanging."""
+WALL_SECONDS = 30
+"""Seconds of the clock: for those that wait without working; other programs may slow the reader."""
+GROWTH_BYTES = 64 * 1024**2
+"""A reader may use this much memory and twice the size of the file."""
+WHOLE_BYTES = 16 * 1024**2
+HEAVY = (
+    *("h5py", "hdf5plugin", "zarr", "dask.array", "xml.parsers.expat"),
+    *(f"py4DSTEM.io.{name}" for name in ("hdf5", "store.read", "store.experiment", "store.v013")),
+)
+"""Imported before the children start, which would import them one after the other."""
+FAILURES = ("silent", "raw", "crash", "hang", "memory")
+"""Outcomes that no reader may have."""
 
 
 # ---- whole files ---------------------------------------------------------------------------------
@@ -96,25 +112,37 @@ class Damage:
 
 
 def mutations(content: bytes, count: int, seed: int = 0) -> Iterator[Damage]:
-    """Truncations, flipped bits, planted integers and zeroed tails of a file."""
+    """Truncations, flipped bits, planted integers, zeroed tails, lost blocks, changed digits."""
     rng = random.Random(seed)
     size = len(content)
     head = min(size, 8192)
-    for k in range(count):
-        kind = k % 4
-        if kind == 0:
-            # Half of the cuts within the header, where structure is, half anywhere.
-            at = rng.randrange(head) if k % 8 == 0 else rng.randrange(size)
-            yield Damage(f"cut at {at}", content[:at], shorter=True)
-        elif kind == 1:
-            at = rng.randrange(head if k % 8 == 1 else size)
-            flipped = bytes([content[at] ^ (1 << rng.randrange(8))])
-            yield Damage(f"bit flipped at {at}", content[:at] + flipped + content[at + 1 :])
-        elif kind == 2:
-            yield _planted(content, rng, head)
-        else:
-            at = rng.randrange(size)
-            yield Damage(f"zeros from {at}", content[:at] + bytes(size - at))
+    for k in range(count if size else 0):
+        # Half of the cuts and flips within the header, where structure is, half anywhere.
+        at = rng.randrange(head if k % 12 < 6 else size)
+        match k % 6:
+            case 0:
+                yield _cut(content, at)
+            case 1:
+                flipped = bytes([content[at] ^ (1 << rng.randrange(8))])
+                yield Damage(f"bit flipped at {at}", content[:at] + flipped + content[at + 1 :])
+            case 2:
+                yield _planted(content, rng, head)
+            case 3:
+                at = rng.randrange(size)
+                yield Damage(f"zeros from {at}", content[:at] + bytes(size - at))
+            case 4:
+                yield _lost(content, at, rng)
+            case _:
+                yield _digits(content, rng)
+
+
+def _cut(content: bytes, at: int) -> Damage:
+    return Damage(f"cut at {at}", content[:at], shorter=True)
+
+
+def _lost(content: bytes, at: int, rng: random.Random) -> Damage:
+    until = min(len(content), at + rng.choice([1, 2, 4, 64, 512, 4096]))
+    return Damage(f"bytes {at} to {until} lost", content[:at] + content[until:], shorter=True)
 
 
 def _planted(content: bytes, rng: random.Random, head: int) -> Damage:
@@ -125,6 +153,18 @@ def _planted(content: bytes, rng: random.Random, head: int) -> Damage:
     wrapped = (value & (256**width - 1)).to_bytes(width, "little" if code[0] == "<" else "big")
     return Damage(
         f"{value} planted at {at} as {code}", content[:at] + wrapped + content[at + width :]
+    )
+
+
+def _digits(content: bytes, rng: random.Random) -> Damage:
+    """A number written as text (in a header, an XML file, metadata) becomes another one."""
+    numbers = [m.span() for m in re.finditer(rb"\d+", content[:65536])]
+    if not numbers:
+        return _planted(content, rng, min(len(content), 8192))
+    start, stop = rng.choice(numbers)
+    text = rng.choice([b"9" * (stop - start), b"0" * (stop - start), b"-1", b"1e9", b"nan", b""])
+    return Damage(
+        f"number at {start} became {text.decode()!r}", content[:start] + text + content[stop:]
     )
 
 
@@ -140,65 +180,211 @@ class DamageReport:
     def count(self) -> int:
         return sum(self.outcomes.values())
 
+    def add(self, what: str, outcome: str, detail: str) -> bool:
+        """Count one case; whether it failed."""
+        self.outcomes[outcome] += 1
+        failed = outcome in FAILURES
+        if failed:
+            self.failures.append(f"{Path(self.path).name}, {what}: {outcome} {detail}".rstrip())
+        return failed
+
 
 def survey_damage(
-    path: str | os.PathLike[str], count: int = 45, seed: int = 0, companions: bool = True
+    path: str | os.PathLike[str],
+    count: int = 45,
+    seed: int = 0,
+    companions: bool = True,
+    *,
+    cuts: Iterable[int] = (),
+    keep: str | os.PathLike[str] | None = None,
 ) -> DamageReport:
     """Read `count` damaged versions of a file, each in a child process with limits.
 
     Outcomes: ``refused`` (an error of the package, naming the file), ``same``, ``said`` (differs,
-    with a warning or note), ``changed`` (damaged values, which nothing can detect), and the
-    failures ``silent`` (a shortened file read as something else without a word), ``raw`` (a foreign
-    exception), ``crash``, ``hang``.
+    with a warning or note), ``changed`` (damaged values, which nothing can detect), ``skipped`` (a
+    package is missing), and the failures ``silent`` (a shortened file read as something else
+    without a word), ``raw`` (a foreign exception), ``crash``, ``hang`` (over 5 s), ``memory``
+    (grew by more than 64 MiB and twice the size of the file).
+
+    Parameters
+    ----------
+    path : path
+        A file, or a directory that is one (Zarr): then each time one of its files is damaged.
+    count, seed : int
+    companions : bool
+        Other files of the folder are there as well (headers, data files).
+    cuts : offsets, optional
+        Also cut there: where structures begin and end.
+    keep : folder, optional
+        Versions that failed are copied to it.
     """
     original = Path(path)
-    content = original.read_bytes()
     report = DamageReport(str(original))
+    _warm_up()
     with tempfile.TemporaryDirectory() as folder:
-        if companions:
-            _link_companions(original, Path(folder))
-        target = Path(folder) / original.name
-        target.write_bytes(content)
-        outcome, truth = _in_child(target, None)
-        if outcome not in ("same", "skipped"):
-            raise AssertionError(f"{path}: the whole file cannot be read: {outcome} {truth}")
-        for damage in mutations(content, count, seed):
-            target.unlink()
-            target.write_bytes(damage.content)
-            outcome, detail = _in_child(target, truth, shorter=damage.shorter)
-            report.outcomes[outcome] += 1
-            if outcome in ("silent", "raw", "crash", "hang"):
-                report.failures.append(f"{original.name}, {damage.name}: {outcome} {detail}")
+        target = _copied(original, Path(folder), companions)
+        truth = _in_child(lambda: _attempt(target, None, False), _size(target))[1]
+        for part, damage in _damages(target, count, seed, cuts):
+            whole = part.read_bytes()
+            part.write_bytes(damage.content)
+            shorter = damage.shorter
+            outcome, detail = _in_child(
+                lambda shorter=shorter: _attempt(target, truth, shorter), _size(target)
+            )
+            if report.add(damage.name, outcome, detail) and keep is not None:
+                _keep(target, Path(keep), f"{report.count:04d}_{outcome}")
+            part.write_bytes(whole)
     return report
+
+
+def _copied(original: Path, folder: Path, companions: bool) -> Path:
+    target = folder / original.name
+    if original.is_dir():
+        shutil.copytree(original, target)
+        return target
+    if companions:
+        _link_companions(original, folder)
+    shutil.copyfile(original, target)
+    return target
 
 
 def _link_companions(original: Path, folder: Path) -> None:
     """Files that belong to it (headers, data files) share the folder or the stem."""
     for other in original.parent.iterdir():
         if other != original and other.is_file():
-            _linked(other.resolve(), folder / other.name)
+            os.symlink(other.resolve(), folder / other.name)
 
 
-def _linked(source: Path, target: Path) -> None:
-    """A hard link or a copy: a symbolic link would lead outside of the folder, which is refused."""
-    try:
-        os.link(source, target)
-    except OSError:
-        if source.stat().st_size > WHOLE_BYTES:
-            os.symlink(source, target)
-        else:
-            shutil.copyfile(source, target)
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size
 
 
-def _in_child(path: Path, truth: str | None, *, shorter: bool = False) -> tuple[str, str]:
-    """Read a file in a forked child with a time and a memory limit; (outcome, digest or detail)."""
+def _damages(
+    target: Path, count: int, seed: int, cuts: Iterable[int]
+) -> Iterator[tuple[Path, Damage]]:
+    """Which file is damaged, and how."""
+    if target.is_dir():
+        rng = random.Random(seed)
+        parts = sorted(p for p in target.rglob("*") if p.is_file() and p.stat().st_size)
+        for k in range(count):
+            part = rng.choice(parts)
+            *_, damage = mutations(part.read_bytes(), 1 + k % 6, seed + k)
+            name = f"{part.relative_to(target)}: {damage.name}"
+            yield part, Damage(name, damage.content, damage.shorter)
+        return
+    content = target.read_bytes()
+    for damage in mutations(content, count, seed):
+        yield target, damage
+    for at in cuts:
+        if 0 <= at < len(content):
+            yield target, _cut(content, at)
+
+
+def _keep(target: Path, folder: Path, prefix: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / f"{prefix}_{target.name}"
+    if target.is_dir():
+        shutil.copytree(target, place, dirs_exist_ok=True)
+    else:
+        shutil.copyfile(target, place)
+
+
+# ---- wrong places --------------------------------------------------------------------------------
+def survey_places(path: str | os.PathLike[str], companions: bool = True) -> DamageReport:
+    """Read a file under every other known extension, and things of its name that are no file.
+
+    Right data or an error that names the file are expected; outcomes as in `survey_damage`.
+    """
+    original = Path(path)
+    report = DamageReport(str(original))
+    _warm_up()
+    with tempfile.TemporaryDirectory() as folder:
+        target = _copied(original, Path(folder), companions)
+        truth = _in_child(lambda: _attempt(target, None, False), _size(target))[1]
+        for suffix in _other_suffixes(original):
+            other = target.with_suffix(suffix)
+            if os.path.lexists(other):
+                continue
+            target.rename(other)
+            outcome = _in_child(lambda other=other: _attempt(other, truth, True), _size(other))
+            report.add(f"named {suffix}", *outcome)
+            other.rename(target)
+    for what, make in _PLACES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            place = Path(folder) / original.name
+            if make(place):
+                outcome = _in_child(lambda place=place: _attempt(place, "", True), 0)
+                report.add(what, *outcome)
+                place.chmod(0o700) if what == "no permission" else None
+    return report
+
+
+def _other_suffixes(original: Path) -> list[str]:
+    known = {e for f in registered_formats().values() for e in f.extensions}
+    return sorted({*known, ".txt", ""} - {original.suffix.lower()})
+
+
+def _empty(place: Path) -> bool:
+    place.write_bytes(b"")
+    return True
+
+
+def _directory(place: Path) -> bool:
+    place.mkdir()
+    return True
+
+
+def _fifo(place: Path) -> bool:
+    os.mkfifo(place)
+    return True
+
+
+def _circle(place: Path) -> bool:
+    place.symlink_to(place)
+    return True
+
+
+def _dangling(place: Path) -> bool:
+    place.symlink_to(place.with_name("nothing"))
+    return True
+
+
+def _closed(place: Path) -> bool:
+    """The superuser may read everything: nothing to test then."""
+    place.write_bytes(b"closed")
+    place.chmod(0)
+    return os.geteuid() != 0
+
+
+_PLACES: dict[str, Callable[[Path], bool]] = {
+    "0 bytes": _empty,
+    "a directory": _directory,
+    "a FIFO": _fifo,
+    "a link to itself": _circle,
+    "a link to nothing": _dangling,
+    "no permission": _closed,
+    "missing": lambda place: True,
+}
+
+
+# ---- one attempt, in a child process -------------------------------------------------------------
+def _warm_up() -> None:
+    registered_formats()
+    for module in HEAVY:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+
+
+def _in_child(attempt: Callable[[], str], size: int) -> tuple[str, str]:
+    """Run it in a forked child with a time and a memory limit; (outcome, digest or detail)."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:  # the child never returns
         os.close(read_end)
         try:
-            _limit()
-            message = _attempt(path, truth, shorter)
+            message = _measured(attempt, size)
         except BaseException as error:
             message = f"raw|{type(error).__name__}: {error}"
         os.write(write_end, message.encode("utf-8", "replace")[:4000])
@@ -209,9 +395,30 @@ def _in_child(path: Path, truth: str | None, *, shorter: bool = False) -> tuple[
     _, status = os.waitpid(pid, 0)
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
-        return ("hang", f"over {SECONDS} s") if number == signal.SIGALRM else ("crash", str(number))
+        late = number in (signal.SIGALRM, signal.SIGXCPU)
+        return ("hang", f"over {SECONDS} s") if late else ("crash", signal.Signals(number).name)
     outcome, _, detail = text.partition("|")
     return outcome, detail
+
+
+def _measured(attempt: Callable[[], str], size: int) -> str:
+    """What came out, unless it took too much memory."""
+    _limit()
+    before = _peak_bytes()
+    message = attempt()
+    growth = _peak_bytes() - before
+    if growth > GROWTH_BYTES + 2 * size:
+        outcome = message.partition("|")[0]
+        return f"memory|grew by {growth >> 20} MiB ({outcome}; the file has {size} bytes)"
+    return message
+
+
+def _peak_bytes() -> int:
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _limit() -> None:
@@ -219,8 +426,10 @@ def _limit() -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(SECONDS)
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    for number in (signal.SIGALRM, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+    signal.alarm(WALL_SECONDS)
 
 
 def _attempt(path: Path, truth: str | None, shorter: bool) -> str:
