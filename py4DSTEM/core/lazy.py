@@ -441,11 +441,15 @@ class ScanOfFrames(BlockArray):
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
+        """Blocks of the scan whose frames are whole storage chunks, as nearly as they can be."""
         chunks = getattr(self.frames, "chunks", None)
         if not chunks or len(chunks) != 3:
             return None
-        rows = max(1, min(chunks[0] // self.scan_shape[1], self.scan_shape[0]))
-        return (rows, min(chunks[0], self.scan_shape[1]), *self.shape[2:])
+        length, (rows, columns) = int(chunks[0]), self.scan_shape
+        if columns % length == 0 and self.stride % length == 0:
+            return (1, length, *self.shape[2:])
+        # Chunks go on from one row to the next: whole rows share them only with their neighbours.
+        return (min(rows, -(-length // self.stride)), columns, *self.shape[2:])
 
     @property
     def stride(self) -> int:

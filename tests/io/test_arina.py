@@ -13,7 +13,11 @@ import pytest
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
 from py4DSTEM.io.format import ReadOptions
+from py4DSTEM.io.hdf5.codecs import Pipeline
 from py4DSTEM.io.read import read_file
+from py4DSTEM.process.diffraction import MeanPattern
+from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.testing.formats import check_file, survey_damage
 from tests.io.truth import assert_same_sums, readings
 
@@ -221,3 +225,40 @@ def test_damaged_master(shared_data: Path) -> None:
 def test_damaged_data_file(tmp_path: Path, frames: np.ndarray) -> None:
     make(tmp_path, frames, 20)
     assert survey_damage(tmp_path / "scan_data_000001.h5", count=24).failures == []
+
+
+# ---- how often chunks are decoded ----------------------------------------------------------------
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    ("chunk", "per_file", "scan", "flyback", "offset"),
+    [
+        (1, 400, (10, 40), 0, 0),
+        (8, 400, (10, 40), 0, 0),
+        (32, 320, (8, 50), 0, 0),
+        (32, 200, (8, 50), 0, 0),
+        (32, 400, (7, 50), 7, 3),
+        (90, 400, (20, 20), 0, 0),
+        (400, 400, (20, 20), 0, 0),
+    ],
+)
+def test_each_chunk_is_decoded_about_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, chunk: int, per_file: int,
+    scan: tuple[int, int], flyback: int, offset: int,
+) -> None:  # fmt: skip
+    frames = np.random.default_rng(1).integers(0, 99, (400, 24, 32), np.uint32)
+    cube = read(make(tmp_path, frames, per_file, chunk=chunk), scan_shape=scan, flyback=flyback,
+                sync_offset=offset)  # fmt: skip
+    decoded, decode = [], Pipeline.decode
+
+    def counting(self, *args):
+        decoded.append(args[0].size)
+        return decode(self, *args)
+
+    monkeypatch.setattr(Pipeline, "decode", counting)
+    monkeypatch.setattr("py4DSTEM.stream.tile.TARGET_BYTES", 60_000)
+    mean = run(MeanPattern(), cube, options=RunOptions(workers=workers))
+    files = [min(per_file, 400 - k) for k in range(0, 400, per_file)]
+    chunks = sum(-(-n // chunk) for n in files)
+    # Two workers that want the same chunk at the same moment both decode it.
+    assert len(decoded) <= (chunks if workers == 1 else 1.25 * chunks + 1)
+    np.testing.assert_allclose(mean.data, cube.data[...].mean((0, 1)))

@@ -9,6 +9,7 @@ import mmap
 import os
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,7 @@ __all__ = ["Array", "Layout", "Mapped", "RawFile", "Source", "ThroughHdf5", "Via
 Array = NDArray[np.generic]
 _MAX_GAP = 4 << 10  # bytes between two chunks that are worth reading along
 _MAX_READ = 1 << 20  # bytes in one read of several chunks
+_RECENT = 64 << 20  # bytes of decoded chunks that are kept for whoever wants the rest of them
 _COPY = "Copy the file again from where it was recorded"
 
 
@@ -213,6 +215,28 @@ class _Piece:
     inside: slice
     target: slice
     whole: bool
+    finished: bool  # nothing of the chunk is left for others
+
+
+class _Recent:
+    """The last decoded chunks of which only a part was wanted; shared, so never written to."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._chunks: OrderedDict[int, Bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, number: int) -> Bytes | None:
+        with self._lock:
+            if number in self._chunks:
+                self._chunks.move_to_end(number)
+            return self._chunks.get(number)
+
+    def put(self, number: int, chunk: Bytes) -> None:
+        with self._lock:
+            self._chunks[number] = chunk
+            if len(self._chunks) > self._most:
+                self._chunks.popitem(last=False)
 
 
 class ViaChunks:
@@ -247,14 +271,15 @@ class ViaChunks:
         self._pipeline, self._fill = pipeline, fill
         self._file, self._through = file, through
         self._local = threading.local()
+        self._recent = _Recent(max(1, _RECENT // max(1, pipeline.nbytes)))
 
     def read(self, spans: Sequence[Span], out: Array | None = None) -> Array:
         """Decode each touched chunk once, straight into place where it fits."""
         shape = _counts(spans)
         result: Array = np.empty(shape, self._layout.native) if out is None else out
         stored = result.view(self._layout.stored)
-        grid = zip(spans, self._chunks, self._grid.strides, strict=True)
-        axes = [list(_pieces(span, chunk, stride)) for span, chunk, stride in grid]
+        grid = zip(spans, self._chunks, self._grid.strides, self._layout.shape, strict=True)
+        axes = [list(_pieces(*axis)) for axis in grid]
         rows = self._rows(axes, stored)
         if rows is None or not self._fill_rows(_numbers(axes), rows):
             for pieces in itertools.product(*axes):
@@ -315,10 +340,22 @@ class ViaChunks:
         elif all(p.whole for p in pieces) and target.flags.c_contiguous:
             self._decode(chunk, number, _as_bytes(target))
         else:
+            keep = not all(p.finished for p in pieces)
+            values = self._whole(chunk, number, keep).view(self._layout.stored)
+            target[...] = values.reshape(self._chunks)[tuple([p.inside for p in pieces])]
+
+    def _whole(self, chunk: Chunk, number: int, keep: bool) -> Bytes:
+        """A decoded chunk; kept for a while where others will want the rest of it."""
+        if not keep:
             block = self._scratch().get("chunk", self._pipeline.nbytes)
             self._decode(chunk, number, block)
-            values = block.view(self._layout.stored).reshape(self._chunks)
-            target[...] = values[tuple([p.inside for p in pieces])]
+            return block
+        known = self._recent.get(number)
+        if known is None:
+            known = np.empty(self._pipeline.nbytes, np.uint8)
+            self._decode(chunk, number, known)
+            self._recent.put(number, known)
+        return known
 
     def _decode(self, chunk: Chunk, number: int, out: Bytes) -> None:
         scratch = self._scratch()
@@ -379,15 +416,17 @@ def _follows(first: Chunk | None, last: Chunk | None, chunk: Chunk | None) -> bo
     return 0 <= gap <= _MAX_GAP and chunk[0] + chunk[1] - first[0] <= _MAX_READ
 
 
-def _pieces(span: Span, chunk: int, stride: int) -> Iterator[_Piece]:
-    """Split a span at the borders of the chunks."""
+def _pieces(span: Span, chunk: int, stride: int, length: int) -> Iterator[_Piece]:
+    """Split a span at the borders of the chunks of an axis of `length`."""
     if span.count == 0:
         return
     for k in range(span.start // chunk, (span.stop - 1) // chunk + 1):
         parts = span.within(k * chunk, (k + 1) * chunk)
         if parts is not None:
             inside, target = parts
-            yield _Piece(k * stride, inside, target, target.stop - target.start == chunk)
+            count = target.stop - target.start
+            finished = count == min(chunk, length - k * chunk)
+            yield _Piece(k * stride, inside, target, count == chunk, finished)
 
 
 def _part(span: Span, target: slice) -> Span:
