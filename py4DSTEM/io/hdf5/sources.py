@@ -10,7 +10,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -223,20 +223,26 @@ class _Recent:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._chunks: OrderedDict[int, Bytes] = OrderedDict()
+        self._slots: OrderedDict[int, _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, number: int) -> Bytes | None:
+    def get(self, number: int, decode: Callable[[], Bytes]) -> Bytes:
+        """A chunk; decoded once, also where several threads want it at the same moment."""
         with self._lock:
-            if number in self._chunks:
-                self._chunks.move_to_end(number)
-            return self._chunks.get(number)
+            slot = self._slots.setdefault(number, _Slot())
+            self._slots.move_to_end(number)
+            if len(self._slots) > self._most:
+                self._slots.popitem(last=False)
+        with slot.lock:
+            if slot.chunk is None:
+                slot.chunk = decode()
+            return slot.chunk
 
-    def put(self, number: int, chunk: Bytes) -> None:
-        with self._lock:
-            self._chunks[number] = chunk
-            if len(self._chunks) > self._most:
-                self._chunks.popitem(last=False)
+
+class _Slot:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.chunk: Bytes | None = None
 
 
 class ViaChunks:
@@ -346,16 +352,16 @@ class ViaChunks:
 
     def _whole(self, chunk: Chunk, number: int, keep: bool) -> Bytes:
         """A decoded chunk; kept for a while where others will want the rest of it."""
-        if not keep:
-            block = self._scratch().get("chunk", self._pipeline.nbytes)
-            self._decode(chunk, number, block)
-            return block
-        known = self._recent.get(number)
-        if known is None:
-            known = np.empty(self._pipeline.nbytes, np.uint8)
-            self._decode(chunk, number, known)
-            self._recent.put(number, known)
-        return known
+        if keep:
+            return self._recent.get(number, lambda: self._fresh(chunk, number))
+        block = self._scratch().get("chunk", self._pipeline.nbytes)
+        self._decode(chunk, number, block)
+        return block
+
+    def _fresh(self, chunk: Chunk, number: int) -> Bytes:
+        block = np.empty(self._pipeline.nbytes, np.uint8)
+        self._decode(chunk, number, block)
+        return block
 
     def _decode(self, chunk: Chunk, number: int, out: Bytes) -> None:
         scratch = self._scratch()
