@@ -29,10 +29,11 @@ import sys
 import numpy as np, py4DSTEM
 path, mode, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
 noise = np.random.default_rng(seed).integers(0, 9, (6, 8, 128, 128)).astype("u2") * 10
-print("ready", flush=True)
 for k in range(10**6):
     cube = py4DSTEM.DataCube(noise + (1 + k % 2))
     py4DSTEM.save(path, {"scan": cube} if mode == "w" else {f"s{k % 3}": cube}, mode=mode)
+    if k == 0:  # everything is imported: from now on the process does nothing but save
+        print("ready", flush=True)
 """
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout, ReadOptions
+from py4DSTEM.io.hyperspy import to_hyperspy
 from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, quality, radial, virtual
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["DataCube", "read", "save"]
+__all__ = ["DataCube", "from_hyperspy", "read", "save"]
 
 
 class DataCube(Cube):
@@ -41,6 +42,7 @@ class DataCube(Cube):
     dark_gain = clean.dark_gain
     subtract_background = clean.subtract_background
     find_beam = beam.find_beam
+    to_hyperspy = to_hyperspy
     quality = quality.quality
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
@@ -58,6 +60,7 @@ def read(
     layout: RawLayout | None = None,
     allow_truncated: bool = False,
     allow_external: bool = False,
+    untrusted: bool = False,
 ) -> Any:
     """Open any supported file; nothing but headers is read.
 
@@ -81,6 +84,9 @@ def read(
         Take the complete frames of a file that ends early, and say so.
     allow_external : bool
         Follow HDF5 links to files outside the file's own folder.
+    untrusted : bool
+        Open the file in a process of its own first, with limits of time and memory: a damaged
+        HDF5 file can crash or hang the HDF5 library, which then happens there.  Takes a second.
 
     Returns
     -------
@@ -101,7 +107,24 @@ def read(
         allow_truncated=allow_truncated,
         allow_external=allow_external,
     )
+    if untrusted:
+        from py4DSTEM.io.probe import probe
+
+        probe(path, options, format)
     return read_file(path, options, format=format, cube_type=DataCube)
+
+
+def from_hyperspy(signal: Any) -> Any:
+    """A `DataCube`, `RealSlice` or `DiffractionSlice` of a HyperSpy signal; nothing is read.
+
+    Parameters
+    ----------
+    signal : hyperspy.signals.BaseSignal
+        Two navigation and two signal axes give a cube; lazy signals stay lazy.
+    """
+    from py4DSTEM.io import hyperspy
+
+    return hyperspy.from_hyperspy(signal, cube_type=DataCube)
 
 
 def save(

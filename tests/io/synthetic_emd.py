@@ -127,8 +127,8 @@ def _emd(group: str, python: str, kind: Callable[[str], Any]) -> dict[str, Any]:
 def v013(path: Path) -> None:
     """Numbered kinds; stacks along the last axis; the calibration is a group of the tree."""
     with h5py.File(path, "w") as file:
-        top = group_of(file, "4DSTEM", {"emd_group_type": "root", "version_major": "0",
-                                        "version_minor": "13", "version_release": "11"})  # fmt: skip
+        version = {"version_major": "0", "version_minor": "13", "version_release": "11"}
+        top = group_of(file, "4DSTEM", {"emd_group_type": "root", **version})
         calibration_items(_v013(top, "calibration", 0, "Calibration"))
         cube = _v013(top, "datacube", 1, "DataCube")
         cube.create_dataset("data", data=CUBE).attrs["units"] = "pixel intensity"

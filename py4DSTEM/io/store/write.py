@@ -29,7 +29,7 @@ from py4DSTEM.io.store import atomic
 from py4DSTEM.io.store.calib import to_keys
 from py4DSTEM.io.store.encode import Compression, EncodedChunk
 from py4DSTEM.io.store.plain import dumps
-from py4DSTEM.io.store.ragged import write_ragged
+from py4DSTEM.io.store.ragged import read_ragged, row_dtype, write_ragged
 from py4DSTEM.io.store.schema import (
     EXTRAS,
     SCHEMA,
@@ -446,7 +446,7 @@ class _Writer:
         with _translated(self._guard.target):
             dataset = group.create_dataset("data", table.shape, h5py.vlen_dtype(points.dtype))
             write_ragged(dataset, points, table.offsets)
-        self.checks[dataset.name] = _Check(table.shape)
+        self.checks[dataset.name] = _Check(table.shape, crc=_crc(points))
 
     def _array(self, group: h5py.Group, name: str, array: Array) -> h5py.Dataset:
         """An array in memory: contiguous when small, else chunked as a scan is."""
@@ -455,7 +455,7 @@ class _Writer:
         if values.nbytes <= CONTIGUOUS_BYTES or values.dtype.kind not in "biufc":
             with _translated(self._guard.target):
                 dataset = group.create_dataset(name, data=values)
-            self.checks[dataset.name] = _Check(values.shape, crc=zlib.crc32(values.tobytes()))
+            self.checks[dataset.name] = _Check(values.shape, crc=_crc(values))
             return dataset
         chunks = _array_chunks(values.shape, values.dtype.itemsize)
         dataset = self._chunked(group, name, values.shape, values.dtype, chunks)
@@ -614,10 +614,18 @@ def _verify(part: Path, target: Path, checks: Mapping[str, _Check]) -> None:
         ) from error
 
 
+def _values(dataset: h5py.Dataset) -> Array:
+    return np.asarray(dataset[()]) if row_dtype(dataset) is None else read_ragged(dataset)[0]
+
+
+def _crc(array: Array) -> int:
+    return zlib.crc32(array.tobytes())
+
+
 def _verify_dataset(dataset: h5py.Dataset, check: _Check, raw: Any) -> None:
     if tuple(dataset.shape) != tuple(check.shape):
         raise ValueError(f"{dataset.name} has shape {dataset.shape}, not {check.shape}")
-    if check.crc is not None and zlib.crc32(np.asarray(dataset[()]).tobytes()) != check.crc:
+    if check.crc is not None and _crc(_values(dataset)) != check.crc:
         raise ValueError(f"{dataset.name} differs from what was written")
     if check.chunks is None:
         return
