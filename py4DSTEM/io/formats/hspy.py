@@ -6,7 +6,6 @@ metadata as a tree of groups and attributes.
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 from py4DSTEM.errors import CorruptFile, FormatError
 from py4DSTEM.io.format import Format, Match, ReadOptions, Signal, Source
 from py4DSTEM.io.formats.axes import RawAxis
-from py4DSTEM.io.formats.guarded import Guarded
 from py4DSTEM.io.formats.hyperspylike import signal_from
+from py4DSTEM.io.zarr_array import ZarrScan, open_store, zarr_errors
 
 _MAX_NODES = 20_000
 _MAX_DEPTH = 32
@@ -77,17 +76,13 @@ class Zspy(Format):
     def open(self, source: Source, options: ReadOptions) -> Mapping[str, Any]:
         import zarr
 
-        if source.is_directory:
-            store: Any = os.fspath(source.path)
-        else:
-            store = zarr.storage.ZipStore(source.path, mode="r", read_only=True)
-        root = zarr.open_group(store, mode="r")
-        return {
-            name: _signal(
-                source, name, group, Guarded(source.path, self.name, group["data"]), self.name
-            )
-            for name, group in _experiments(source, root, self.name)
-        }
+        with zarr_errors(source.path, "its description"):
+            root = zarr.open_group(open_store(source.path), mode="r")
+            found = _experiments(source, root, self.name)
+            return {
+                name: _signal(source, name, group, ZarrScan(group["data"], source.path), self.name)
+                for name, group in found
+            }
 
 
 def _zip_has(source: Source, start: str) -> bool:
@@ -123,7 +118,8 @@ def _signal(source: Source, name: str, group: Any, data: Any, format: str) -> Si
     metadata = _tree(group["metadata"], budget) if "metadata" in group else {}
     original = _tree(group["original_metadata"], budget) if "original_metadata" in group else {}
     everything = {"metadata": metadata, "original_metadata": original}
-    return signal_from(name, data, raw, navigate, metadata, everything)
+    notes = data.notes() if isinstance(data, ZarrScan) else ()
+    return signal_from(name, data, raw, navigate, metadata, everything, notes=notes)
 
 
 def _axes(group: Any, ndim: int) -> tuple[list[RawAxis], list[bool]]:
