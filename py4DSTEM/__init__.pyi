@@ -1,6 +1,7 @@
 # The public API on one page.  `__init__.py` reads this file to know where each name lives.
 from py4DSTEM import simulate as simulate
 from py4DSTEM.api import DataCube as DataCube
+from py4DSTEM.api import from_hyperspy as from_hyperspy
 from py4DSTEM.api import read as read
 from py4DSTEM.api import save as save
 from py4DSTEM.core.axis import Axis as Axis
@@ -36,6 +37,7 @@ from py4DSTEM.io.format import RawLayout as RawLayout
 from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.plot.draw import show as show
+from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.clean import HotPixels as HotPixels

@@ -46,6 +46,9 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--allow-truncated", action="store_true", help="take complete frames only")
     group.add_argument("--allow-external", action="store_true", help="follow links elsewhere")
+    group.add_argument(
+        "--untrusted", action="store_true", help="open in a process of its own, with limits, first"
+    )
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:

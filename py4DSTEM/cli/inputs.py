@@ -48,6 +48,7 @@ def open_file(path: str, options: argparse.Namespace) -> Any:
         layout=layout(options.layout),
         allow_truncated=options.allow_truncated,
         allow_external=options.allow_external,
+        untrusted=options.untrusted,
     )
 
 

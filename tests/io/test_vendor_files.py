@@ -12,7 +12,7 @@ import pytest
 
 from py4DSTEM.core.lazy import read_block
 from py4DSTEM.io.format import ReadOptions, Source
-from py4DSTEM.io.read import from_signal, open_signals
+from py4DSTEM.io.read import from_signal, open_signals, read_file
 from py4DSTEM.units import canonical_unit, unit_factor
 
 FOLDERS = ("dm", "blo", "tvips", "mrc", "topspin", "prz", "nexus", "hspy", "zspy", "tia", "tiff")
@@ -144,3 +144,16 @@ def test_objects_of_every_file_can_be_made(shared_data: Path) -> None:
                 continue
             made = from_signal(signal, ReadOptions())
             assert made.shape
+
+
+def test_heater_log(tmp_path: Path) -> None:
+    rows = "".join(f"{k}\t{k * 0.5}\t25.0\t{25 + k}.5\t1\t2\t3\t4\t0\n" for k in range(20))
+    header = "sample\ttime\tTset[C]\tTmeas[C]\tRheat[ohm]\tVheat[V]\tIheat[mA]\tPheat [mW]\tc\n"
+    path = tmp_path / "heater.dens"
+    path.write_text(
+        "22/08/'14 14:04\tDigiheater 3.1\nR0=1.0\ta=2.0\tb=3.0\tc=4.0\ndelta_t = 0.5\n"
+        + header + rows
+    )  # fmt: skip
+    log = read_file(path, ReadOptions())
+    assert np.allclose(log.data, 25.5 + np.arange(20))
+    assert log.axes[0].unit == "s" and abs(log.axes[0].step - 0.5) < 1e-9

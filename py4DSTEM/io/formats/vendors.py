@@ -285,4 +285,30 @@ class PantaRhei(_ViaRosettaSciIO):
     vendor = Vendor("pantarhei", _is_pantarhei, _check_zip)
 
 
-FORMATS = (Velox, Nexus, PantaRhei)
+def _is_dens(source: Source) -> Match:
+    first = source.head.lstrip().split(b"\n", 1)[0]
+    return Match.YES if first.rstrip().endswith(b"\tDigiheater 3.1") else Match.NO
+
+
+def _check_dens(source: Source, options: ReadOptions) -> dict[str, Any]:
+    """A log is text of a few megabytes; the reader takes it as a whole."""
+    if source.size > _UNBELIEVABLE:
+        raise CorruptFile(
+            "a heater log of this size is not believable", path=source.path, format="dens",
+            expected=f"at most {_UNBELIEVABLE} bytes", got=f"{source.size}",
+        )  # fmt: skip
+    return {"lazy": False}
+
+
+class Dens(_ViaRosettaSciIO):
+    """Temperature against time of a DENSsolutions heating holder; an `ArrayResult`."""
+
+    name = "dens"
+    title = "DENSsolutions heater log"
+    extensions = (".dens",)
+    requires = ("rsciio",)
+    lazy = False
+    vendor = Vendor("dens", _is_dens, _check_dens)
+
+
+FORMATS = (Velox, Nexus, PantaRhei, Dens)
