@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -283,61 +284,59 @@ def _pooled(
         threading.Thread(target=pool.work, name=f"py4DSTEM-{k}", daemon=True)
         for k in range(min(workers, len(blocks)))
     ]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         for position, block in enumerate(blocks):
             yield block, pool.take(position)
     finally:
-        pool.stop()
+        pool.stop(len(threads))
         for thread in threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
 
 
 class _Pool(Generic[T]):
-    """Workers that take the next tile from a shared counter; no barrier, no spinning."""
+    """Workers that take the next tile from a queue; no barrier, no spinning.
+
+    Only as many tiles are in the queue as may be ahead of the one that is waited for.  Ctrl-C may
+    interrupt the calling thread anywhere, also within a `threading.Condition`, which is then left
+    locked for ever; `SimpleQueue` is safe.
+    """
 
     def __init__(self, job: Callable[[Block], T], blocks: Sequence[Block], ahead: int) -> None:
         self._job, self._blocks, self._ahead = job, blocks, ahead
-        self._next, self._taken, self._stopped = 0, 0, False
-        self._done: dict[int, T | BaseException] = {}
-        self._changed = threading.Condition()
-
-    def _claim(self) -> int | None:
-        with self._changed:
-            while not self._stopped and self._next < len(self._blocks):
-                if self._next < self._taken + self._ahead:
-                    self._next += 1
-                    return self._next - 1
-                self._changed.wait()
-            return None
+        self._todo: SimpleQueue[int | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
+        self._early: dict[int, T | BaseException] = {}
+        self._stopped = False
+        for position in range(min(ahead, len(blocks))):
+            self._todo.put(position)
 
     def work(self) -> None:
-        while (position := self._claim()) is not None:
+        while (position := self._todo.get()) is not None and not self._stopped:
             try:
                 result: T | BaseException = self._job(self._blocks[position])
             except BaseException as error:  # handed to the caller, who raises it
                 result = error
-            with self._changed:
-                self._done[position] = result
-                self._changed.notify_all()
+            self._done.put((position, result))
 
     def take(self, position: int) -> T:
         """Wait for one result, in order."""
-        with self._changed:
-            while position not in self._done:
-                self._changed.wait()
-            result = self._done.pop(position)
-            self._taken = position + 1
-            self._changed.notify_all()
+        while position not in self._early:
+            finished, result = self._done.get()
+            self._early[finished] = result
+        if position + self._ahead < len(self._blocks):
+            self._todo.put(position + self._ahead)
+        result = self._early.pop(position)
         if isinstance(result, BaseException):
             raise result
         return result
 
-    def stop(self) -> None:
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+    def stop(self, workers: int) -> None:
+        self._stopped = True
+        for _ in range(workers):
+            self._todo.put(None)
 
 
 # ---- parts into whole ----------------------------------------------------------------------------
