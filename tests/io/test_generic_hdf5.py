@@ -12,7 +12,12 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.slices import ArrayResult, RealSlice
 from py4DSTEM.errors import CorruptFile, FormatError, ParameterError, UnknownFormat
 from py4DSTEM.io.format import ReadOptions, Source, detect
+from py4DSTEM.io.hdf5.chunks import ChunkGrid
+from py4DSTEM.io.hdf5.codecs import Pipeline
 from py4DSTEM.io.read import read_file
+from py4DSTEM.process.diffraction import MeanPattern
+from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.testing.formats import check_file, survey_damage
 
 SETS = {"strain": (40, 40, 128, 128), "ptycho_thick": (32, 32, 96, 96)}
@@ -192,6 +197,30 @@ def test_attributes_are_kept(path: Path, scan: np.ndarray) -> None:
     original = read(path).metadata.original
     assert original["dataset"]["@pixel_size"] == 0.25
     assert original["group"]["high_tension_kV"] == 200
+
+
+# ---- how often chunks are decoded ----------------------------------------------------------------
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize(
+    "chunks", [(1, 1, 12, 10), (1, 8, 12, 10), (3, 5, 12, 10), (4, 24, 12, 10), (5, 5, 4, 5)]
+)
+def test_each_chunk_is_decoded_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch, workers: int, chunks: tuple[int, ...]
+) -> None:
+    values = np.random.default_rng(3).integers(0, 99, (16, 24, 12, 10), np.uint16)
+    with h5py.File(path, "w") as f:
+        f.create_dataset("scan", data=values, chunks=chunks, compression="gzip")
+    decoded, decode = [], Pipeline.decode
+
+    def counting(self: Pipeline, *args: object) -> None:
+        decoded.append(1)
+        decode(self, *args)
+
+    monkeypatch.setattr(Pipeline, "decode", counting)
+    monkeypatch.setattr("py4DSTEM.stream.tile.TARGET_BYTES", 16 * 240)
+    mean = run(MeanPattern(), read(path), options=RunOptions(workers=workers))
+    np.testing.assert_allclose(mean.data, values.mean((0, 1)))
+    assert len(decoded) == ChunkGrid.of(values.shape, chunks).size
 
 
 def test_damaged(shared_data: Path, path: Path, scan: np.ndarray) -> None:
