@@ -223,7 +223,9 @@ def survey_damage(
     _warm_up()
     with tempfile.TemporaryDirectory() as folder:
         target = _copied(original, Path(folder), companions)
-        truth = _in_child(lambda: _attempt(target, None, False), _size(target))[1]
+        whole_is, truth = _in_child(lambda: _attempt(target, None, False), _size(target))
+        if whole_is not in ("same", "skipped"):
+            raise AssertionError(f"{path} cannot be read before it is damaged: {whole_is} {truth}")
         for part, damage in _damages(target, count, seed, cuts):
             whole = part.read_bytes()
             part.write_bytes(damage.content)
@@ -252,7 +254,18 @@ def _link_companions(original: Path, folder: Path) -> None:
     """Files that belong to it (headers, data files) share the folder or the stem."""
     for other in original.parent.iterdir():
         if other != original and other.is_file():
-            os.symlink(other.resolve(), folder / other.name)
+            _linked(other.resolve(), folder / other.name)
+
+
+def _linked(source: Path, target: Path) -> None:
+    """A hard link or a copy: a symbolic link would lead outside of the folder, which is refused."""
+    try:
+        os.link(source, target)
+    except OSError:
+        if source.stat().st_size > WHOLE_BYTES:
+            os.symlink(source, target)
+        else:
+            shutil.copyfile(source, target)
 
 
 def _size(path: Path) -> int:
