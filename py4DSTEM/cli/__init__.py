@@ -16,7 +16,7 @@ from importlib import import_module
 
 from py4DSTEM import __version__
 from py4DSTEM.cli import arguments
-from py4DSTEM.cli.output import Exit, Terminated, emit, report_failure, say, talking
+from py4DSTEM.cli.output import Exit, emit, report_failure, say, stoppable, talking
 
 __all__ = ["main"]
 
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _guarded(parse: Callable[[], argparse.Namespace], name: str = "") -> int:
     """Parse and run, and turn whatever ends it into an exit code."""
-    with _termination_unwinds():
+    with _stopping():
         try:
             options = parse()
         except SystemExit as stop:  # --help, or a mistake that argparse has explained
@@ -69,20 +69,23 @@ def _run(options: argparse.Namespace, name: str) -> int:
 
 
 @contextmanager
-def _termination_unwinds() -> Iterator[None]:
-    """SIGTERM ends the work as Ctrl-C does, so that nothing half-written stays."""
+def _stopping() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the work in the same way, so that nothing half-written stays."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGTERM, _terminated)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with stoppable() as stop:
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) in _OURS]
+        previous = {number: signal.signal(number, stop) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
 
-def _terminated(number: int, frame: object) -> None:
-    raise Terminated
+_OURS = (signal.SIG_DFL, signal.default_int_handler)
+"""Handlers that are replaced: what ignores signals, as under ``nohup``, goes on ignoring them."""
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -106,10 +106,10 @@ def _pattern(cube: Any) -> Facts:
 
 # ---- for people ----------------------------------------------------------------------------------
 def _print(facts: Facts) -> None:
+    if "error" in facts:  # which has been said
+        return
     emit(facts["path"])
-    if "error" in facts:
-        emit("  cannot be read")
-    for name, parts in facts.get("objects", {}).items():
+    for name, parts in facts["objects"].items():
         shape = " x ".join(map(str, parts["shape"]))
         size = f"  {human_bytes(parts['bytes'])}" if "bytes" in parts else ""
         emit(f"  {name}: {parts['class']}  {shape}  {parts['dtype']}{size}")

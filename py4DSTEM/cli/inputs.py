@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from py4DSTEM.cli.output import quiet, say
+from py4DSTEM.cli.output import quiet, say, stop_token
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout
 from py4DSTEM.stream.options import RunOptions
@@ -92,7 +92,9 @@ def run_options(options: argparse.Namespace) -> RunOptions:
         progress = _plain
     elif auto and not quiet():
         progress = True
-    return RunOptions(workers=options.workers, memory=options.mem, progress=progress)
+    return RunOptions(
+        workers=options.workers, memory=options.mem, progress=progress, cancel=stop_token()
+    )
 
 
 def _plain(done: int, total: int, label: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -28,6 +29,8 @@ __all__ = [
     "quiet",
     "report_failure",
     "say",
+    "stop_token",
+    "stoppable",
     "talking",
 ]
 
@@ -60,6 +63,43 @@ class Exit(IntEnum):
 
 class Terminated(BaseException):
     """SIGTERM arrived: unwind as for Ctrl-C."""
+
+
+class Stop:
+    """A signal that ends the work, and its memory.
+
+    Python loses an exception that a signal raises within a destructor; then whoever asks `is_set`
+    between two tiles still stops.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.number = number
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    def is_set(self) -> bool:
+        return self.number is not None
+
+
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable() -> Iterator[Stop]:
+    """A handler of signals, known to `stop_token` for as long as the block."""
+    stop = Stop()
+    token = _STOP.set(stop)
+    try:
+        yield stop
+    finally:
+        _STOP.reset(token)
+
+
+def stop_token() -> Stop | None:
+    """What to ask whether to stop."""
+    return _STOP.get()
 
 
 # ---- talk, on stderr -----------------------------------------------------------------------------
@@ -220,6 +260,14 @@ def exit_code(error: BaseException) -> Exit:
     return Exit.BUG
 
 
+def _stopped() -> Exit | None:
+    """After a signal, whatever goes wrong while unwinding is a consequence of it."""
+    stop = _STOP.get()
+    if stop is None or not stop.is_set():
+        return None
+    return Exit.INTERRUPTED if stop.number == signal.SIGINT else Exit.TERMINATED
+
+
 def _reason(error: OSError) -> int | None:
     """The errno of an error or of what caused it."""
     cause = error.__cause__
@@ -234,7 +282,7 @@ def _here(error: BaseException) -> Iterator[str]:
 
 def report_failure(error: BaseException, *, verbose: int = 0) -> Exit:
     """Say what went wrong in words and return the exit code."""
-    code = exit_code(error)
+    code = _stopped() or exit_code(error)
     if verbose or code == Exit.BUG:
         say("".join(traceback.format_exception(error)).rstrip(), ERROR)
     if code == Exit.INTERRUPTED:

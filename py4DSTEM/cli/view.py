@@ -36,7 +36,6 @@ def _detector(cube: Any, options: argparse.Namespace) -> Any:
     if center is None and cube.calibration.origin_px is None:
         beam = _beam(cube)
         center = beam.center
-        say(f"note: beam centre found at ({center[0]:.1f}, {center[1]:.1f}) px")
     if options.adf:
         inner, outer = options.adf
         return Annulus(inner, outer, center=center, units=options.units)
@@ -51,15 +50,23 @@ def _bright_field_radius(cube: Any, beam: Any) -> float:
     try:
         return float(cube.calibration.semiangle_px())
     except CalibrationMissing:
-        radius = float((beam or _beam(cube)).radius_px)
-        say(f"note: beam radius found to be {radius:.1f} px")
-        return radius
+        return float((beam or _beam(cube)).radius_px)
 
 
 def _beam(cube: Any) -> Any:
-    from py4DSTEM.process.beam import find_beam
+    """The beam as it is found; the middle of the detector where there is nothing to be seen."""
+    from py4DSTEM.errors import ParameterError
+    from py4DSTEM.process.beam import Beam, find_beam
 
-    return find_beam(cube)
+    try:
+        beam = find_beam(cube)
+    except ParameterError:
+        qx, qy = cube.Q_shape
+        say("note: no beam in the patterns that were sampled: the middle of the detector is used")
+        return Beam(((qx - 1) / 2, (qy - 1) / 2), max(1.0, min(qx, qy) / 8), None)
+    x, y = beam.center
+    say(f"note: beam found at ({x:.1f}, {y:.1f}) px, radius {beam.radius_px:.1f} px")
+    return beam
 
 
 def _mask(path: str) -> Any:
