@@ -222,7 +222,8 @@ def _add_parents(nodes: dict[str, Node], path: str) -> None:
 
 def safe_name(name: str, taken: set[str]) -> str:
     """A group name that collides neither with the layout nor with `taken`."""
-    safe = name.replace("/", "_").replace("\0", "_")
+    # File names that are no text hold lone surrogates, which HDF5 does not take.
+    safe = name.encode("utf-8", "backslashreplace").decode().replace("/", "_").replace("\0", "_")
     safe = f"{safe}_" if _RESERVED.fullmatch(safe) else safe
     while safe in taken:
         safe += "_"

@@ -164,7 +164,7 @@ def write_item(group: h5py.Group, name: str, value: Any) -> None:
         inner.attrs["type"] = f"{type(value).__name__}_of_strings"
         inner.attrs["length"] = len(value)
         for k, item in enumerate(value):
-            inner.create_dataset(str(k), data=item.encode())
+            inner.create_dataset(str(k), data=item.encode("utf-8", "backslashreplace"))
     else:
         kind, data = _typed(value)
         group.create_dataset(name, data=data).attrs["type"] = kind
@@ -176,7 +176,7 @@ def _typed(value: Any) -> tuple[str, Any]:
     if isinstance(value, bool | np.bool_):
         return "bool", bool(value)
     if isinstance(value, str):
-        return "string", value.encode()
+        return "string", value.encode("utf-8", "backslashreplace")
     if isinstance(value, np.ndarray):
         return "array", value
     if isinstance(value, list | tuple):
