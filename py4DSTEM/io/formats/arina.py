@@ -45,7 +45,7 @@ class Arina(Format):
 
     name = "arina"
     title = "DECTRIS HDF5 (ARINA, ELA, QUADRO, EIGER)"
-    extensions = (".h5",)
+    extensions = (".h5", ".hdf5", ".nxs")
 
     def sniff(self, source: Source) -> Match:
         if not source.head.startswith(SIGNATURE):
