@@ -141,7 +141,7 @@ class ZarrScan:
     def notes(self) -> tuple[str, ...]:
         """What is told about chunks that are not there; they read as the fill value."""
         total = math.prod(-(-n // c) for n, c in zip(self.shape, self.chunks, strict=True))
-        if total > _MOST_COUNTED:
+        if total > _MOST_COUNTED or not self.shape:
             return ()
         there = self._count_stored()
         if there >= total:
