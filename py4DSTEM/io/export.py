@@ -30,7 +30,7 @@ __all__ = ["EXPORTS", "export", "export_suffix"]
 Array = NDArray[Any]
 
 HYPERSPY_BYTES = 4 * 1024**3
-"""Larger scans are not written to .hspy and .zspy, whose writer takes them whole."""
+"""Larger scans are not written to .hspy, whose writer takes them whole."""
 
 
 def export_suffix(path: str | PathLike[str]) -> str | None:
@@ -48,8 +48,8 @@ def export(
     ----------
     path : path
         ``.tif``, ``.tiff``, ``.png`` (images), ``.npy`` (anything with an array, scans streamed),
-        ``.csv`` (points, records, 1-D and 2-D arrays), ``.hspy``, ``.zspy`` (HyperSpy), ``.zarr``
-        (scans streamed).
+        ``.csv`` (points, records, 1-D and 2-D arrays), ``.hspy`` (HyperSpy), ``.zarr`` (scans
+        streamed).
     value : Cube, slice, PointTable or ArrayResult
     stream : Streamer
         The loop over the scan.
@@ -320,32 +320,19 @@ def _resolution(axis: Axis) -> tuple[int, int]:
 
 # ---- HyperSpy ------------------------------------------------------------------------------------
 def _to_hyperspy(part: Path, value: Any, stream: Streamer, bar: bool) -> None:
-    """``.hspy`` and ``.zspy`` through RosettaSciIO; scans are handed over lazily as they are."""
-    suffix = part_suffix(part)
-    package = {".hspy": "rsciio.hspy", ".zspy": "rsciio.zspy"}[suffix]
-    if suffix == ".zspy":
-        _imported("zarr", "writing .zspy", "zarr")
-    writer = _imported(package, f"writing {suffix}", "hyperspy")
+    """``.hspy`` through RosettaSciIO; scans are handed over lazily as they are."""
+    writer = _imported("rsciio.hspy", "writing .hspy", "hyperspy")
     if isinstance(value, PointTable):
-        raise ParameterError(f"{suffix} holds arrays, not point tables: use .h5 or .csv")
+        raise ParameterError(".hspy holds arrays, not point tables: use .h5 or .csv")
     data = _loaded(value, stream)
     # RosettaSciIO adds the extension where it is missing.
-    named = part.with_name(part.name + suffix)
+    named = part.with_name(f"{part.name}.hspy")
     try:
-        writer.file_writer(str(named), _signal(value, data), compression="gzip"
-                           if suffix == ".hspy" else None, show_progressbar=False)  # fmt: skip
+        signal = _signal(value, data)
+        writer.file_writer(str(named), signal, compression="gzip", show_progressbar=False)
         os.replace(named, part)
-    except AttributeError as error:
-        raise DependencyMissing(
-            "a RosettaSciIO that fits the installed zarr", f"writing {suffix}"
-        ) from error
     finally:
         atomic.remove(named)
-
-
-def part_suffix(part: Path) -> str:
-    """The extension of the target, from the name of its temporary file."""
-    return Path(part.name.rpartition(".part-")[0]).suffix.lower()
 
 
 def _loaded(value: Any, stream: Streamer) -> Array:
@@ -405,7 +392,6 @@ EXPORTS: dict[str, Callable[[Path, Any, Streamer, bool], None]] = {
     ".csv": _to_csv,
     ".zarr": _to_zarr,
     ".hspy": _to_hyperspy,
-    ".zspy": _to_hyperspy,
 }
 """Extension → writer."""
-FOLDERS = (".zarr", ".zspy")
+FOLDERS = (".zarr",)

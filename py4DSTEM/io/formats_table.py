@@ -42,7 +42,7 @@ class FormatRow:
 NATIVE = ("emd", (".h5", ".hdf5", ".emd", ".py4dstem"))
 """Name of the package's own format, and its extensions."""
 
-WRITTEN = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".hspy": "hspy", ".zspy": "zspy"}
+WRITTEN = {".npy": "npy", ".tif": "tiff", ".tiff": "tiff", ".hspy": "hspy"}
 """Exports that a reader of the package reads back, by extension; the others have a row below."""
 
 EXPORT_ONLY = {

@@ -33,10 +33,18 @@ import numpy as np
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.lazy import read_block
 from py4DSTEM.errors import DependencyMissing, FormatError, Py4DSTEMError
-from py4DSTEM.io.format import Match, ReadOptions, Source, registered_formats
+from py4DSTEM.io.format import Format, Match, ReadOptions, Source, registered_formats
 from py4DSTEM.io.read import read_file
 
-__all__ = ["Damage", "DamageReport", "check_file", "mutations", "survey_damage", "survey_places"]
+__all__ = [
+    "Damage",
+    "DamageReport",
+    "check_file",
+    "check_format",
+    "mutations",
+    "survey_damage",
+    "survey_places",
+]
 
 ADDRESS_SPACE = 6 * 1024**3
 SECONDS = 5
@@ -501,3 +509,46 @@ def timed_survey(
     start = time.perf_counter()
     report = survey_damage(path, count, seed)
     return report, time.perf_counter() - start
+
+
+# ---- formats without a file ----------------------------------------------------------------------
+def check_format(fmt: Format) -> None:
+    """Check what every format promises before it has seen a file of its own.
+
+    It has a name, a title and lower-case extensions; sniffing foreign content never raises and
+    never claims it; opening foreign content is refused in words that name the file.
+
+    Raises
+    ------
+    AssertionError
+        Says which promise was broken.
+    """
+    if not (fmt.name and fmt.title and fmt.name == fmt.name.strip()):
+        raise AssertionError(f"{type(fmt).__name__}: a format has a name and a title")
+    if any(e != e.lower() or not e.startswith(".") for e in fmt.extensions):
+        raise AssertionError(f"{fmt.name}: extensions are lower case and begin with a dot")
+    with tempfile.TemporaryDirectory() as folder:
+        for content in _FOREIGN:
+            path = Path(folder) / f"foreign{(fmt.extensions or ('.x',))[0]}"
+            path.write_bytes(content)
+            _check_foreign(fmt, Source.of(path))
+
+
+_FOREIGN = (b"\x00" * 4096, b"\xff" * 777, bytes(range(256)) * 9, b"a line of text\n" * 50, b"\x7f")
+
+
+def _check_foreign(fmt: Format, source: Source) -> None:
+    if fmt.sniff(source) is Match.YES:
+        raise AssertionError(f"{fmt.name}: is sure of a file that is not its own")
+    if not fmt.available():
+        return
+    try:
+        read_file(source.path, ReadOptions(), format=fmt.name)
+    except FormatError as error:
+        if source.path.name not in str(error):
+            raise AssertionError(f"{fmt.name}: the refusal does not name the file") from error
+    except Py4DSTEMError:
+        return  # asks for something that only the user knows, such as a layout
+    else:
+        if fmt.sniff(source) is Match.NO:
+            raise AssertionError(f"{fmt.name}: reads a file that it does not recognise")
