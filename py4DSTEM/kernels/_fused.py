@@ -1,8 +1,8 @@
 """The compiled pass behind `measure`: groups of patterns, bands of rows, blocks of pixels.
 
 Patterns are taken a few at a time, so that the images folded over them are touched once per group,
-and a band of rows at a time, so that all sums of a band find it in the cache. While one pattern is
-worked on, the lines of the next are asked for.
+and a band of rows at a time, so that all sums of a band find it in the cache; many detectors take
+it in pieces. While one pattern is worked on, the lines of the next are asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ._lanes import (
     block_sums,
     block_sums_maximum,
     block_sums_squares,
+    empty_words,
     gather,
     masked_sum,
     strip_moments,
@@ -23,14 +24,17 @@ from ._lanes import (
 )
 from .detectors import LANES
 
+MOST_WAITING = 65536
+"""Patterns whose pixels of 16 bits can be added in 32 bits, whatever they are."""
+
 
 @njit(nogil=True, cache=True, inline="always")
-def _detect(flat, base, ahead, band, parts, buffer, out, seen):
-    """Add one band of one pattern to ``out`` (K,)."""
+def _detect(flat, base, ahead, piece, parts, buffer, out, seen):
+    """Add one piece of one pattern to ``out`` (K,)."""
     member, masked, weighted, places, gathered = parts
     count, regions = member.shape
     for r in range(regions):
-        c = band * regions + r
+        c = piece * regions + r
         s, any_ = masked_sum(
             flat, base, ahead, masked[1], masked[2], masked[0][c], masked[0][c + 1]
         )
@@ -38,9 +42,9 @@ def _detect(flat, base, ahead, band, parts, buffer, out, seen):
             if member[k, r] != 0.0:
                 out[k] += member[k, r] * s
                 seen[k] += any_
-    gather(flat, base, places[1], places[0][band], places[0][band + 1], buffer)
+    gather(flat, base, places[1], places[0][piece], places[0][piece + 1], buffer)
     for k in range(count):
-        c = band * count + k
+        c = piece * count + k
         s, any_s = weighted_sum(
             flat, base, weighted[1], weighted[2], weighted[0][c], weighted[0][c + 1]
         )
@@ -87,18 +91,18 @@ def _moments(flat, base, ahead, first, rows, columns, keep, out):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, maximum):
+def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, words, squares, maximum):
     """Fold pixels ``start:stop`` of the patterns ``chosen[low:high]`` into the images."""
     end = start + (stop - start) // LANES * LANES
     for k in range(start, end, LANES):
         if sums.size and squares.size:
-            block_sums_squares(flat, chosen, low, high, pixels, k, sums, valid, squares)
+            block_sums_squares(flat, chosen, low, high, pixels, k, sums, valid, words, squares)
         elif squares.size:
             block_squares(flat, chosen, low, high, pixels, k, squares)
         elif sums.size and maximum.size:
-            block_sums_maximum(flat, chosen, low, high, pixels, k, sums, valid, maximum)
+            block_sums_maximum(flat, chosen, low, high, pixels, k, sums, valid, words, maximum)
         elif sums.size:
-            block_sums(flat, chosen, low, high, pixels, k, sums, valid)
+            block_sums(flat, chosen, low, high, pixels, k, sums, valid, words)
         if maximum.size and (squares.size or not sums.size):
             block_maximum(flat, chosen, low, high, pixels, k, maximum)
     for g in range(low, high):
@@ -115,9 +119,18 @@ def _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, ma
                 maximum[k] = v
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _empty(flat, pixels, step, sums, words):
+    """Add what waits in ``words``, in the blocks of bands of ``step`` pixels, to ``sums``."""
+    if sums.size:
+        for start in range(0, pixels, step):
+            for k in range(start, min(start + step, pixels) - LANES + 1, LANES):
+                empty_words(flat, k, sums, words)
+
+
 @njit(nogil=True, cache=True)
 def fused_pass(
-    flat, shape, band_rows, group, chosen, keep, parts, buffer,
+    flat, shape, band_rows, pieces, group, chosen, keep, parts, buffer,
     detected, seen, moments, sums, valid, squares, maximum,
 ):  # fmt: skip
     """Fill the tables of every pattern and the images over the patterns ``chosen``.
@@ -129,6 +142,7 @@ def fused_pass(
     rows, columns = shape
     pixels = rows * columns
     n = flat.size // pixels
+    words, waiting = np.zeros(sums.size, np.uint32), 0
     high = 0
     for g0 in range(0, n, group):
         g1 = min(n, g0 + group)
@@ -143,13 +157,20 @@ def fused_pass(
                     ahead = (g0 - p) * pixels + tall * columns
                 elif p + 1 == g1:
                     ahead = pixels - first * columns
-                if detected.size:
-                    _detect(flat, p * pixels, ahead, band, parts, buffer, detected[p], seen[p])
+                for piece in range(band * pieces, (band + 1) * pieces if detected.size else 0):
+                    _detect(flat, p * pixels, ahead, piece, parts, buffer, detected[p], seen[p])
                 if moments.size:
                     _moments(flat, p * pixels, ahead, first, tall, columns, keep, moments[p])
             if high > low:
                 start, stop = first * columns, (first + tall) * columns
-                _fold(flat, chosen, low, high, pixels, start, stop, sums, valid, squares, maximum)
+                _fold(
+                    flat, chosen, low, high, pixels, start, stop,
+                    sums, valid, words, squares, maximum,
+                )  # fmt: skip
+        waiting += high - low
+        if g1 == n or waiting > MOST_WAITING - group:
+            _empty(flat, pixels, band_rows * columns, sums, words)
+            waiting = 0
 
 
 @njit(nogil=True, cache=True)

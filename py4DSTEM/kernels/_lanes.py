@@ -42,6 +42,7 @@ class _Pixels:
         self.whole = ir.VectorType(ir.IntType(self.bits), LANES)
         width = 32 if self.bits <= 16 else 64
         self.phases = 1 if self.real else width // self.bits
+        self.small = not self.real and self.bits <= 16
         self.wide = ir.VectorType(_F64 if self.real else ir.IntType(width), LANES // self.phases)
 
     def widen(self, b: ir.IRBuilder, v: ir.Value) -> list[ir.Value]:
@@ -56,6 +57,29 @@ class _Pixels:
 
         left = [shifted(words, b.shl, self.bits * (last - f)) for f in range(self.phases)]
         return [shifted(w, right, self.bits * last) for w in left]
+
+    def tangled(self, b: ir.IRBuilder, v: ir.Value) -> list[ir.Value]:
+        """Like `widen`, but each phase of unsigned pixels has the later ones above its own.
+
+        They are only good for sums, which `untangle` puts right: that saves clearing the bits of
+        the later phases in every pixel.
+        """
+        if self.real or self.signed:
+            return self.widen(b, v)
+        words = b.bitcast(v, self.wide)
+        later = [b.lshr(words, splat(self.wide, self.bits * f)) for f in range(1, self.phases)]
+        return [words, *later]
+
+    def untangle(self, b: ir.IRBuilder, sums: list[ir.Value]) -> list[ir.Value]:
+        """Sums by phase from sums of `tangled` pixels, exact wherever they fit in a lane.
+
+        What was above phase f is phase f + 1 with all that was above it. A tangled sum may
+        overflow: it is right modulo the lane, and so is the difference.
+        """
+        if self.real or self.signed:
+            return sums
+        above = [b.shl(v, splat(self.wide, self.bits)) for v in sums[1:]]
+        return [*(b.sub(v, a) for v, a in zip(sums[:-1], above, strict=True)), sums[-1]]
 
     def add(self, b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
         return b.fadd(x, y) if self.real else b.add(x, y)
@@ -151,14 +175,18 @@ class _Sum:
             keep = b.and_(keep, b.sext(kind.finite(b, raw), kind.whole))
             b.store(b.or_(b.load(self.seen), keep), self.seen)
         v = b.bitcast(b.and_(b.bitcast(raw, kind.whole), keep), kind.narrow)
-        self.add(kind.widen(b, v))
+        self.add(kind.tangled(b, v))
 
     def add(self, values: list[ir.Value]) -> None:
         for lane, v in zip(self.lanes, values, strict=True):
             self.b.store(self.kind.add(self.b, self.b.load(lane), v), lane)
 
-    def values(self) -> list[ir.Value]:
+    def running(self) -> list[ir.Value]:
+        """What has been added so far, as `tangled` left it."""
         return [self.b.load(lane) for lane in self.lanes]
+
+    def values(self) -> list[ir.Value]:
+        return self.kind.untangle(self.b, self.running())
 
     def any(self) -> ir.Value:
         """1.0 if a finite pixel was taken, else 0.0."""
@@ -218,14 +246,26 @@ def masked_sum(typingctx, flat, base, ahead, offsets, masks, low, high):
 
 @intrinsic
 def gather(typingctx, flat, base, places, low, high, buffer):
-    """``buffer[i] = flat[base + places[low + i]]``, pixels of any places side by side."""
+    """``buffer[i] = flat[base + places[low + i]]``, pixels of any places side by side.
+
+    Eight to a turn of the loop, which LLVM would leave at one.
+    """
+    zero_, eight = ir.Constant(_I64, 0), ir.Constant(_I64, 8)
 
     def emit(context, b, signature, args):
         pixels, where, out = (_data(context, b, signature.args[i], args[i]) for i in (0, 2, 5))
-        with cgutils.for_range(b, args[4], start=args[3]) as loop:
-            at = b.add(args[1], b.load(b.gep(where, [loop.index])))
-            to = b.gep(out, [b.sub(loop.index, args[3])])
-            b.store(b.load(b.gep(pixels, [at])), to)
+
+        def take(number: ir.Value) -> None:
+            at = b.add(args[1], b.load(b.gep(where, [b.add(args[3], number)])))
+            b.store(b.load(b.gep(pixels, [at])), b.gep(out, [number]))
+
+        count = b.sub(args[4], args[3])
+        whole = b.and_(count, ir.Constant(_I64, -8))
+        with cgutils.for_range_slice(b, zero_, whole, eight, _I64, inc=True) as (first, _):
+            for i in range(8):
+                take(b.add(first, ir.Constant(_I64, i)))
+        with cgutils.for_range(b, count, start=whole) as loop:
+            take(loop.index)
         return context.get_dummy_value()
 
     return types.void(flat, base, places, low, high, buffer), emit
@@ -275,10 +315,10 @@ def strip_moments(typingctx, flat, base, stride, rows, keep, which, ahead):
         keep_ = keep_ if kind.bits == 8 else b.sext(keep_, kind.whole)
         once, twice = _Sum(b, kind), _Sum(b, kind)
         with cgutils.for_range(b, args[3]) as loop:
-            prefetch(b, kind, pixels, b.add(args[6], b.mul(loop.index, ir.Constant(_I64, LANES))))
-            twice.add(once.values())
             raw = load(b, pixels, b.add(args[1], b.mul(loop.index, args[2])), kind.narrow)
+            twice.add(once.running())
             once.take(raw, keep_)
+            prefetch(b, kind, pixels, b.add(args[6], b.mul(loop.index, ir.Constant(_I64, LANES))))
         sum_, above = once.total(), twice.total()
         last = b.sitofp(b.sub(args[3], ir.Constant(_I64, 1)), _F64)
         down = b.fsub(b.fmul(last, sum_), above)
@@ -313,19 +353,45 @@ class _Images:
 
 
 class _Sums(_Images):
+    """Integers of up to 16 bits wait in 32-bit words until `empty`; others go to the sums.
+
+    The words of a block are those of one phase after the other, as `tangled` left them: half as
+    much to read and write as float64, and nothing to put in order.
+    """
+
     def start(self, outs: list[ir.Value]) -> None:
         self.outs, self.sum = outs, _Sum(self.b, self.kind)
+        if self.kind.small:
+            for lane, place in zip(self.sum.lanes, self.places(), strict=True):
+                self.b.store(load(self.b, outs[2], place, self.kind.wide), lane)
+
+    def places(self) -> list[ir.Value]:
+        """Where the words of each phase are."""
+        steps = range(0, LANES, self.kind.wide.count)
+        return [self.b.add(self.offset, ir.Constant(_I64, step)) for step in steps]
+
+    def leave(self, lanes: list[ir.Value]) -> None:
+        for lane, place in zip(lanes, self.places(), strict=True):
+            store(self.b, lane, self.outs[2], place)
+
+    def empty(self) -> None:
+        """Add everything taken so far to the sums."""
+        lanes = self.kind.in_order(self.b, self.sum.values())
+        self.add_to(self.outs[0], self.kind.as_float(self.b, lanes))
 
     def step(self, v: ir.Value) -> None:
         b, kind = self.b, self.kind
         if kind.real:
             good = b.sext(kind.finite(b, v), kind.whole)
             b.store(b.sub(b.load(self.sum.seen), good), self.sum.seen)
-        self.sum.add(kind.widen(b, self.finite(v)))
+        self.sum.add(kind.tangled(b, self.finite(v)))
 
     def finish(self) -> None:
         b, kind = self.b, self.kind
-        self.add_to(self.outs[0], kind.as_float(b, kind.in_order(b, self.sum.values())))
+        if kind.small:
+            self.leave(self.sum.running())
+        else:
+            self.empty()
         if kind.real:
             self.add_to(self.outs[1], b.sitofp(b.load(self.sum.seen), self.floats))
 
@@ -335,15 +401,14 @@ class _Squares(_Images):
 
     def start(self, outs: list[ir.Value]) -> None:
         kind, self.outs = self.kind, outs
-        self.small = not kind.real and kind.bits <= 16
         lanes = [self.floats]
-        if self.small:
+        if kind.small:
             lanes = [ir.VectorType(ir.IntType(32 if kind.bits == 8 else 64), LANES // 4)] * 4
         self.sums = [cgutils.alloca_once_value(self.b, zero(lane)) for lane in lanes]
 
     def step(self, v: ir.Value) -> None:
         b, kind = self.b, self.kind
-        if not self.small:
+        if not kind.small:
             v = kind.as_float(b, self.finite(v))
             b.store(b.fadd(b.load(self.sums[0]), b.fmul(v, v)), self.sums[0])
             return
@@ -356,7 +421,7 @@ class _Squares(_Images):
 
     def finish(self) -> None:
         sums = self.kind.in_order(self.b, [self.b.load(sum_) for sum_ in self.sums])
-        self.add_to(self.outs[0], self.b.uitofp(sums, self.floats) if self.small else sums)
+        self.add_to(self.outs[0], self.b.uitofp(sums, self.floats) if self.kind.small else sums)
 
 
 def _halves(b: ir.IRBuilder, words: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -406,13 +471,33 @@ def _block(context, b, signature, args, images: list[type[_Images]], outs: list[
 
 
 @intrinsic
-def block_sums(typingctx, flat, chosen, low, high, pixels, offset, sums, valid):
-    """Add one block of the patterns ``chosen[low:high]`` to ``sums`` and, for floats, ``valid``."""
+def block_sums(typingctx, flat, chosen, low, high, pixels, offset, sums, valid, words):
+    """Add one block of the patterns ``chosen[low:high]`` to ``sums`` and, for floats, ``valid``.
+
+    Integers of up to 16 bits are added to ``words`` instead, for `empty_words` to move on.
+    """
 
     def emit(context, b, signature, args):
-        return _block(context, b, signature, args, [_Sums], [[6, 7]])
+        return _block(context, b, signature, args, [_Sums], [[6, 7, 8]])
 
-    return types.void(flat, chosen, low, high, pixels, offset, sums, valid), emit
+    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, words), emit
+
+
+@intrinsic
+def empty_words(typingctx, flat, offset, sums, words):
+    """Move one block of what `block_sums` left in ``words`` to ``sums`` and clear it."""
+    kind = _Pixels(flat.dtype)
+
+    def emit(context, b, signature, args):
+        if kind.small:
+            to, from_ = (_data(context, b, signature.args[i], args[i]) for i in (2, 3))
+            part = _Sums(b, kind, args[1])
+            part.start([to, to, from_])
+            part.empty()
+            part.leave([zero(kind.wide)] * kind.phases)
+        return context.get_dummy_value()
+
+    return types.void(flat, offset, sums, words), emit
 
 
 @intrinsic
@@ -436,20 +521,24 @@ def block_maximum(typingctx, flat, chosen, low, high, pixels, offset, maximum):
 
 
 @intrinsic
-def block_sums_maximum(typingctx, flat, chosen, low, high, pixels, offset, sums, valid, maximum):
+def block_sums_maximum(
+    typingctx, flat, chosen, low, high, pixels, offset, sums, valid, words, maximum
+):
     """`block_sums` and `block_maximum` in one go, each pixel read once."""
 
     def emit(context, b, signature, args):
-        return _block(context, b, signature, args, [_Sums, _Maximum], [[6, 7], [8]])
+        return _block(context, b, signature, args, [_Sums, _Maximum], [[6, 7, 8], [9]])
 
-    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, maximum), emit
+    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, words, maximum), emit
 
 
 @intrinsic
-def block_sums_squares(typingctx, flat, chosen, low, high, pixels, offset, sums, valid, squares):
+def block_sums_squares(
+    typingctx, flat, chosen, low, high, pixels, offset, sums, valid, words, squares
+):
     """`block_sums` and `block_squares` in one go."""
 
     def emit(context, b, signature, args):
-        return _block(context, b, signature, args, [_Sums, _Squares], [[6, 7], [8]])
+        return _block(context, b, signature, args, [_Sums, _Squares], [[6, 7, 8], [9]])
 
-    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, squares), emit
+    return types.void(flat, chosen, low, high, pixels, offset, sums, valid, words, squares), emit

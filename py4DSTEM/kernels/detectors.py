@@ -13,7 +13,10 @@ FEW = 8
 """Up to this many odd pixels of a block are gathered from the frame one by one."""
 
 BAND_PIXELS = 16384
-"""Pixels of a pattern that are worked on while they stay in the nearest cache."""
+"""Pixels of a pattern that are worked on while they stay in the second cache."""
+
+FEW_DETECTORS = 2
+"""More than these read most pixels again: half a band at a time, which the first cache keeps."""
 
 LEAST_ROWS = 16
 """Rows of a band of very wide patterns, so that starting on it costs little."""
@@ -33,9 +36,10 @@ class CompiledDetectors(NamedTuple):
     shape : (Qx, Qy)
     count : K
     band_rows : rows of a pattern worked on at a time
+    pieces : parts of a band that the detectors take one after the other
     support : (K,) int64, pixels with a weight other than zero
     room : pixels of the buffer that single pixels are gathered into
-    parts : the lists below, for each band of rows
+    parts : the lists below, for each piece of each band
 
         member (K, R) float64
             weight of region r in detector k: a region is a set of pixels that belong with constant
@@ -53,6 +57,7 @@ class CompiledDetectors(NamedTuple):
     shape: tuple[int, int]
     count: int
     band_rows: int
+    pieces: int
     support: np.ndarray
     room: int
     parts: tuple[np.ndarray, Ragged, Ragged, Ragged, Ragged]
@@ -85,15 +90,14 @@ def compile_detectors(weights: np.ndarray) -> CompiledDetectors:
     scale = np.array([_commonest(w) for w in flat], dtype=np.float64)
     even, dense, odd = _sort_pixels(flat, scale)
     regions, codes = _regions(even)
-    step = rows_per_band((height, width)) * width
-    bands = [
-        slice(a, min(a + step, height * width)) for a in range(0, height * width, max(step, 1))
-    ]
+    pieces = 1 if count <= FEW_DETECTORS else 2
+    bands = _bands((height, width), pieces)
     picked = [_gathered(flat[:, band], odd[:, band], band.start) for band in bands]
     return CompiledDetectors(
         shape=(height, width),
         count=count,
         band_rows=rows_per_band((height, width)),
+        pieces=pieces,
         support=np.count_nonzero(flat, axis=1),
         room=max((_padded(p[0].size) for p in picked), default=0),
         parts=(
@@ -104,6 +108,18 @@ def compile_detectors(weights: np.ndarray) -> CompiledDetectors:
             _join([blocks for p in picked for blocks in p[1]]),
         ),
     )
+
+
+def _bands(shape: tuple[int, int], pieces: int) -> list[slice]:
+    """Pixels of each piece of each band."""
+    rows, columns = shape
+    step = rows_per_band(shape)
+    edges = [
+        first + min(step, rows - first) * piece // pieces
+        for first in range(0, rows, step)
+        for piece in range(pieces)
+    ]
+    return [slice(a * columns, b * columns) for a, b in zip(edges, [*edges[1:], rows], strict=True)]
 
 
 def _commonest(weights: np.ndarray) -> float:

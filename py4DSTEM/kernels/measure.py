@@ -169,6 +169,7 @@ def _fill(
         flat,
         plan.shape,
         plan.band_rows,
+        plan.pieces,
         _together(fit[0], plan.band_rows),
         np.flatnonzero(weights > 0),
         _strip_masks(plan.shape[1]),

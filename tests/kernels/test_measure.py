@@ -92,6 +92,29 @@ def test_full_scale_is_exact(kind):
     np.testing.assert_allclose(m.squares, 9 * float(top) ** 2, rtol=1e-15)
 
 
+@pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2"])
+def test_more_full_scale_patterns_than_32_bits_can_add(kind):
+    n, info = 66000, np.iinfo(kind)
+    frames = np.full((n, 3, 31), info.max, dtype=kind)
+    frames[:, 1] = info.min
+    m = FAST.measure(frames, sums=True)
+    assert (m.sums[[0, 2]] == n * int(info.max)).all() and (m.sums[1] == n * int(info.min)).all()
+    used = np.arange(n) % 3 > 0
+    m = FAST.measure(frames, sums=True, weights=used.astype(float))
+    assert (m.sums[0] == 44000 * int(info.max)).all() and (m.valid == 44000).all()
+
+
+def test_many_detectors_of_frames_of_several_bands():
+    rng = np.random.default_rng(8)
+    for shape in [(200, 101), (129, 128), (5, 9000)]:
+        frames = make_frames(rng, 10, shape, "<u2")
+        stack = make_detectors(rng, shape, 5)
+        fast, twin = (k.measure(frames, k.compile_detectors(stack), **ALL) for k in (FAST, TWIN))
+        agree(fast, twin)
+        for a, b in zip(FAST.measure(frames, **ALL), fast, strict=True):
+            assert a is None or np.array_equal(a, b)
+
+
 def test_lowest_of_signed_integers_is_exact():
     frames = np.full((3, 520, 64), -(2**15), dtype=np.int16)
     m = FAST.measure(frames, moments=True, maximum=True)
