@@ -119,7 +119,9 @@ def surveyed(path: Path, options: argparse.Namespace) -> Iterator[DamageReport]:
     keep = options.keep / re.sub(r"\W+", "_", path.name) if options.keep else None
     if options.count or options.cuts:
         places = cuts(path, options.cuts) if options.cuts else ()
-        yield survey_damage(path, options.count, options.seed, cuts=places, keep=keep)
+        yield survey_damage(
+            path, options.count, options.seed, cuts=places, keep=keep, unreadable=True
+        )
     if options.places:
         yield survey_places(path)
 

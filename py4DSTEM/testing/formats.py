@@ -205,6 +205,7 @@ def survey_damage(
     *,
     cuts: Iterable[int] = (),
     keep: str | os.PathLike[str] | None = None,
+    unreadable: bool = False,
 ) -> DamageReport:
     """Read `count` damaged versions of a file, each in a child process with limits.
 
@@ -225,6 +226,13 @@ def survey_damage(
         Also cut there: where structures begin and end.
     keep : folder, optional
         Versions that failed are copied to it.
+    unreadable : bool
+        The file may be one that is refused as it is.
+
+    Raises
+    ------
+    AssertionError
+        The file cannot be read before it is damaged.
     """
     original = Path(path)
     report = DamageReport(str(original))
@@ -232,7 +240,7 @@ def survey_damage(
     with tempfile.TemporaryDirectory() as folder:
         target = _copied(original, Path(folder), companions)
         whole_is, truth = _in_child(lambda: _attempt(target, None, False), _size(target))
-        if whole_is not in ("same", "skipped"):
+        if whole_is not in ("same", "skipped") and not (unreadable and whole_is == "refused"):
             raise AssertionError(f"{path} cannot be read before it is damaged: {whole_is} {truth}")
         for part, damage in _damages(target, count, seed, cuts):
             whole = part.read_bytes()
@@ -461,7 +469,7 @@ def _attempt(path: Path, truth: str | None, shorter: bool) -> str:
         except DependencyMissing as error:
             return f"skipped|{error}"
         except FormatError as error:
-            named = str(path) in str(error) or path.name in str(error)
+            named = path.stem in str(error)  # it, or the file that belongs to it
             return "refused|" if named else f"raw|the error does not name the file: {error}"
         except Py4DSTEMError as error:
             return f"refused|{error}"

@@ -48,7 +48,7 @@ def _header(source: Source) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         version = npy.read_magic(head)
         reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = reader(head, max_header_size=len(source.head))
-    except (ValueError, OSError, SyntaxError, TypeError, EOFError) as error:
+    except Exception as error:  # numpy parses Python syntax: tokens, recursion, memory …
         raise CorruptFile(
             f"its header cannot be read: {error}", path=source.path, format="npy", offset=0
         ) from error

@@ -7,7 +7,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ _IMAGE_ELEMENT = struct.Struct("<ddiddiHII")
 _SPECTRUM_ELEMENT = struct.Struct("<ddiHI")
 _MAX_EMI_BYTES = 1 << 28
 _MAX_SERIES = 100
+_STAMP_BYTES = 8
 
 
 class Ser(Format):
@@ -95,6 +96,8 @@ class _Series:
     dimensions: tuple[_Dimension, ...]
     count: int
     offsets: NDArray[np.int64]
+    stamped: int
+    """Where the time of the last element is; 0 where it is not known."""
 
     def fail(self, what: str, at: int, **details: Any) -> CorruptFile:
         return _damaged(self.source, what, at, **details)
@@ -129,8 +132,19 @@ def _series(source: Source) -> _Series:
     with open(source.path, "rb") as f:
         f.seek(table)
         raw = f.read(count * width)
+        f.seek(table + (total + count - 1) * width)
+        stamp = f.read(width)
     offsets = np.frombuffer(raw, f"<i{width}").astype(np.int64)
-    return _Series(source, kind, dimensions, total, offsets)
+    stamped = int.from_bytes(stamp, "little") if len(stamp) == width else 0
+    return _Series(source, kind, dimensions, total, offsets, stamped)
+
+
+def _check_end(series: _Series) -> None:
+    """The time of the last element is the last thing in the file: elsewhere, bytes are missing."""
+    size, end = series.source.size, series.stamped + _STAMP_BYTES
+    if size < end:
+        raise series.fail("the file is cut off, or bytes within it are missing", size,
+                          expected=f"{end} bytes", got=f"{size} bytes")  # fmt: skip
 
 
 def _dimensions(source: Source, at: int) -> tuple[_Dimension, ...]:
@@ -155,14 +169,15 @@ def _dimensions(source: Source, at: int) -> tuple[_Dimension, ...]:
 # ---- signals -------------------------------------------------------------------------------------
 def _signal(source: Source, metadata: Metadata, allow_truncated: bool) -> Signal:
     series = _series(source)
+    if not allow_truncated:
+        _check_end(series)
     shape, dtype, raw, start = _element(series)
     if allow_truncated:
         size = math.prod(shape) * dtype.itemsize
         inside = series.offsets + start + size <= source.size
         lost = len(series.offsets) - int(np.argmin(inside) if not inside.all() else len(inside))
         if 0 < lost < len(series.offsets):
-            series = _Series(source, series.kind, series.dimensions, series.count,
-                             series.offsets[:-lost])  # fmt: skip
+            series = replace(series, offsets=series.offsets[:-lost])
             metadata = metadata.with_notes(f"the last {lost} elements are cut off")
     frames = ScatteredFrames(
         source.path, series.offsets + start, (math.prod(shape[:-1]), shape[-1]), dtype,

@@ -101,7 +101,8 @@ def _is_real(array: Any) -> bool:
 def _signal(source: Source, name: str, array: Any, options: ReadOptions) -> Signal:
     data = ZarrScan(array, source.path)
     data.check_loadable(options.scan_shape)
-    attributes = dict(array.attrs)
+    with zarr_errors(source.path, "its attributes"):
+        attributes = dict(array.attrs)
     axes = saved_axes(attributes.get("axes"), data.ndim)
     calibration = saved_calibration(axes) if len(axes) == 4 else Calibration()
     metadata = Metadata(notes=data.notes(), original=attributes)

@@ -22,6 +22,7 @@ import h5py
 import numpy as np
 
 from py4DSTEM.errors import CorruptFile, FormatError, UnknownFormat
+from py4DSTEM.io.hdf5.heaps import check_heaps
 
 __all__ = [
     "DatasetInfo",
@@ -71,6 +72,7 @@ def open_h5(path: str | PathLike[str], *, allow_external: bool = False) -> h5py.
     name = os.fspath(path)
     if not is_hdf5(name):
         raise UnknownFormat("not an HDF5 file", path=name, hint="The signature is missing")
+    check_heaps(name)
     try:
         return h5py.File(name, "r", locking="best-effort")
     except _LOW_LEVEL as error:

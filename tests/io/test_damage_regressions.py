@@ -1,0 +1,145 @@
+"""Damage that once was read without a word, raised something foreign, or never ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from test_vendors import write_ser
+
+import py4DSTEM
+from py4DSTEM.errors import CorruptFile, FormatError
+from py4DSTEM.io.hdf5 import heaps
+from py4DSTEM.testing import formats
+from py4DSTEM.testing.formats import survey_damage, survey_places
+
+CORPUS = Path(__file__).with_name("corpus")
+
+
+def scan(dtype: str = "uint16") -> np.ndarray:
+    return np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5).astype(dtype)
+
+
+# ---- HDF5 heaps: the library never came back -----------------------------------------------------
+def with_texts(path: Path) -> Path:
+    with h5py.File(path, "w") as file:
+        file.attrs["format"] = "a text of variable length"
+        file["data"] = scan()
+    return path
+
+
+@pytest.mark.timeout(60)
+def test_zeros_in_a_heap_of_texts(tmp_path: Path) -> None:
+    content = bytearray(with_texts(tmp_path / "a.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 64] = bytes(48)
+    (tmp_path / "b.h5").write_bytes(content)
+    with pytest.raises(CorruptFile, match=rf"b\.h5.*at byte {heap + 16}"):
+        py4DSTEM.read(tmp_path / "b.h5")
+
+
+def test_the_last_object_of_a_heap_may_be_free(tmp_path: Path) -> None:
+    heaps.check_heaps(str(with_texts(tmp_path / "a.h5")))
+    assert py4DSTEM.read(tmp_path / "a.h5").shape == (2, 3, 4, 5)
+
+
+def test_heaps_of_large_files_are_looked_for_at_both_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heaps, "_WHOLE", 1000)
+    monkeypatch.setattr(heaps, "_ENDS", 1000)
+    bad = b"GCOL\1\0\0\0" + (4096).to_bytes(8, "little") + bytes(4080)
+    for place, found in ((0, True), (5000, False), (9950, True)):
+        content = bytearray(10000)
+        content[place : place + 40] = bad[:40]
+        (tmp_path / f"{place}.bin").write_bytes(content)
+        if found:
+            with pytest.raises(CorruptFile, match="heap"):
+                heaps.check_heaps(str(tmp_path / f"{place}.bin"))
+        else:
+            heaps.check_heaps(str(tmp_path / f"{place}.bin"))
+
+
+# ---- bytes lost within a file --------------------------------------------------------------------
+def with_stamps(path: Path) -> Path:
+    """A series whose last bytes are the time of its last element."""
+    write_ser(path, scan(), 1e8)
+    content = bytearray(path.read_bytes())
+    table = int.from_bytes(content[22:26], "little")
+    for i in range(6):
+        at = table + 4 * (6 + i)
+        content[at : at + 4] = (len(content) + 8 * i).to_bytes(4, "little")
+    path.write_bytes(bytes(content) + bytes(48))
+    return path
+
+
+@pytest.mark.parametrize("where", [-200, -3])
+def test_bytes_lost_within_a_series(tmp_path: Path, where: int) -> None:
+    path = with_stamps(tmp_path / "a.ser")
+    np.testing.assert_array_equal(np.asarray(py4DSTEM.read(path).data), scan())
+    content = path.read_bytes()
+    path.write_bytes(content[: where - 1] + content[where:])
+    with pytest.raises(CorruptFile, match=r"a\.ser.*bytes within it are missing"):
+        py4DSTEM.read(path)
+
+
+# ---- numpy ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize("header", [b"{'descr", b"(" * 3000, b"{'descr': '<u2', 'shape': (2," * 9])
+def test_headers_of_numpy_that_are_no_python(tmp_path: Path, header: bytes) -> None:
+    size = len(header).to_bytes(2, "little")
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + size + header + bytes(100))
+    with pytest.raises(CorruptFile, match="header cannot be read"):
+        py4DSTEM.read(tmp_path / "a.npy")
+
+
+# ---- the survey itself ---------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore")
+def test_places(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", scan())
+    report = survey_places(tmp_path / "a.npy")
+    assert report.failures == []
+    assert report.outcomes["same"] > 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_is_damaged_file_by_file(tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    py4DSTEM.save(tmp_path / "a.zarr", py4DSTEM.DataCube(scan()))
+    report = survey_damage(tmp_path / "a.zarr", count=12)
+    assert (report.failures, report.count) == ([], 12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_cuts_at_given_places_and_kept_failures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "a.npy", scan())
+    report = survey_damage(tmp_path / "a.npy", count=0, cuts=(6, 128, 10**6))
+    assert report.outcomes == {"refused": 2}
+    monkeypatch.setattr(formats, "FAILURES", ("refused",))
+    report = survey_damage(tmp_path / "a.npy", count=1, keep=tmp_path / "kept")
+    assert len(report.failures) == 1
+    assert len(list((tmp_path / "kept").iterdir())) == 1
+
+
+def test_memory_is_limited() -> None:
+    assert formats._in_child(lambda: "same|", -(1 << 40))[0] == "memory"
+
+
+def test_a_file_that_is_refused_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(AssertionError, match="before it is damaged"):
+        survey_damage(tmp_path / "a.npy", count=1)
+    assert survey_damage(tmp_path / "a.npy", count=2, unreadable=True).failures == []
+
+
+# ---- what fuzzing found --------------------------------------------------------------------------
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", sorted(CORPUS.glob("*.*")), ids=lambda p: p.name)
+def test_corpus(path: Path, tmp_path: Path) -> None:
+    place = tmp_path / path.name
+    place.write_bytes(path.read_bytes())
+    with pytest.raises(FormatError, match=path.stem):
+        py4DSTEM.read(place)
