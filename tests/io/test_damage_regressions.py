@@ -11,7 +11,7 @@ from test_vendors import write_ser
 
 import py4DSTEM
 from py4DSTEM.errors import CorruptFile, FormatError
-from py4DSTEM.io.hdf5 import heaps
+from py4DSTEM.io.hdf5 import codecs, heaps
 from py4DSTEM.testing import formats
 from py4DSTEM.testing.formats import survey_damage, survey_places
 
@@ -92,6 +92,20 @@ def test_headers_of_numpy_that_are_no_python(tmp_path: Path, header: bytes) -> N
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + size + header + bytes(100))
     with pytest.raises(CorruptFile, match="header cannot be read"):
         py4DSTEM.read(tmp_path / "a.npy")
+
+
+# ---- filters of HDF5 -----------------------------------------------------------------------------
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("width", "nbytes"), [(2**32 - 1, 0), (2**31, 64), (100, 1000)])
+def test_shuffled_elements_of_absurd_width(width: int, nbytes: int) -> None:
+    stored = np.arange(nbytes, dtype=np.uint8)
+    out = np.zeros(nbytes, np.uint8)
+    codecs.Pipeline([codecs.Filter(codecs.SHUFFLE, (width,))], nbytes).decode(
+        stored, 0, out, codecs.Scratch()
+    )
+    count = nbytes // width
+    expected = stored[: count * width].reshape(width, count).T.ravel()
+    np.testing.assert_array_equal(out[: count * width], expected)
 
 
 # ---- the survey itself ---------------------------------------------------------------------------

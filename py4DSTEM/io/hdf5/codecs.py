@@ -35,6 +35,7 @@ Decoder: TypeAlias = Callable[[Bytes, Bytes], None]
 DEFLATE, SHUFFLE, FLETCHER32, BZIP2 = 1, 2, 3, 307
 LZF, BLOSC, LZ4, BITSHUFFLE, ZSTD = 32000, 32001, 32004, 32008, 32015
 
+_WIDEST = 64  # bytes of an element that are worth a loop
 _KEEP = 64 << 20  # scratch buffers above this are not kept between chunks
 
 
@@ -275,8 +276,11 @@ def _unshuffle(width: int, source: Bytes, out: Bytes) -> None:
     count = source.size // width
     planes = source[: count * width].reshape(width, count)
     elements = out[: count * width].reshape(count, width)
-    for k in range(width):
-        elements[:, k] = planes[k]
+    if width <= _WIDEST:
+        for k in range(width):
+            elements[:, k] = planes[k]
+    else:  # no number is that wide: a damaged width must not become a long loop
+        elements[...] = planes.T
     out[count * width :] = source[count * width :]
 
 
