@@ -68,7 +68,8 @@ def open_scan(path: str, options: argparse.Namespace) -> Any:
     hint = ""
     if len(getattr(value, "shape", ())) == 3:
         hint = "; if it is a stream of patterns, give --scan-shape ROWS COLUMNS"
-    raise ParameterError(f"{path} holds no 4D scan but a {value!r}{hint}")
+    what = f"{type(value).__name__} {getattr(value, 'shape', '')}"
+    raise ParameterError(f"{path} holds no 4D scan but a {what}{hint}")
 
 
 def centered(cube: Any, options: argparse.Namespace) -> Any:

@@ -24,7 +24,13 @@ from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.metadata import Metadata
 from py4DSTEM.core.parameters import Parameters
-from py4DSTEM.errors import FileMissing, FormatError, ParameterError, UnknownFormat
+from py4DSTEM.errors import (
+    CorruptFile,
+    FileMissing,
+    FormatError,
+    ParameterError,
+    UnknownFormat,
+)
 
 __all__ = [
     "Format",
@@ -118,7 +124,7 @@ class Source:
         if not stat.S_ISREG(status.st_mode):
             raise FormatError("not a regular file", path=where, expected="a file on disk")
         if status.st_size == 0:
-            raise FormatError("the file is empty", path=where, hint="Was it copied completely?")
+            raise CorruptFile("the file is empty", path=where, hint="Was it copied completely?")
         try:
             with open(where, "rb") as f:
                 return cls(where, f.read(HEAD_BYTES), status.st_size)

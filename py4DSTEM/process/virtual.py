@@ -83,6 +83,7 @@ class VirtualImages(Operation, kind="virtual-images", version=1):
         follows = tuple(k for k, m in enumerate(moves) if m)
         fixed = tuple(k for k, m in enumerate(moves) if not m)
         weights = [shapes[k].weights(cube.Q_shape, cube.calibration) for k in fixed]
+        _check_inside([tuple(self.detectors)[k] for k in fixed], weights, cube)
         return _Plan(
             names=tuple(self.detectors),
             fixed=fixed,
@@ -127,6 +128,16 @@ def _moving(cube: Cube, detectors: Sequence[Detector]) -> _Moving:
     there = replace(cube.calibration, origin_px=mean + margin)
     weights = np.stack([d.weights(wide, there) for d in detectors])
     return _Moving(weights, (margin[0], margin[1]), shifts)
+
+
+def _check_inside(names: Sequence[str], weights: Sequence[NDArray[np.float64]], cube: Cube) -> None:
+    """A detector that sees no pixel would give an image of zeros, which is never meant."""
+    outside = [name for name, w in zip(names, weights, strict=True) if not w.any()]
+    if outside:
+        raise ParameterError(
+            f"detector {', '.join(map(repr, outside))} lies outside the patterns of "
+            f"{cube.Q_shape} pixels: check its center, its radii and their units"
+        )
 
 
 def virtual_images(
