@@ -114,15 +114,13 @@ def format_of(path: Path) -> str:
 
 
 # ---- survey --------------------------------------------------------------------------------------
-def surveyed(path: Path, options: argparse.Namespace) -> Iterator[DamageReport]:
+def surveyed(path: Path, options: argparse.Namespace, places: bool) -> Iterator[DamageReport]:
     """Damaged versions, and the whole file in wrong places."""
     keep = options.keep / re.sub(r"\W+", "_", path.name) if options.keep else None
     if options.count or options.cuts:
-        places = cuts(path, options.cuts) if options.cuts else ()
-        yield survey_damage(
-            path, options.count, options.seed, cuts=places, keep=keep, unreadable=True
-        )
-    if options.places:
+        at = cuts(path, options.cuts) if options.cuts else ()
+        yield survey_damage(path, options.count, options.seed, cuts=at, keep=keep, unreadable=True)
+    if places:
         yield survey_places(path)
 
 
@@ -143,8 +141,12 @@ def main() -> None:
     parser.add_argument("--own", action="store_true", help="also files that we write")
     parser.add_argument("--count", type=int, default=45, help="random damages per file")
     parser.add_argument("--cuts", type=int, default=48, help="cuts at structures per file")
-    parser.add_argument("--places", action=argparse.BooleanOptionalAction, default=True,
-                        help="wrong extensions, empty, folder, FIFO …")  # fmt: skip
+    parser.add_argument(
+        "--places",
+        type=int,
+        default=3,
+        help="files per format in wrong places: extension, folder, FIFO …",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="only files whose path contains this")
     parser.add_argument("--keep", type=Path, help="folder for the versions that failed")
@@ -166,7 +168,7 @@ def main() -> None:
                 continue
             name = format_of(path)
             files[name] += 1
-            for report in surveyed(path, options):
+            for report in surveyed(path, options, files[name] <= options.places):
                 outcomes[name] += report.outcomes
                 failures += report.failures
                 print(*report.failures, sep="\n", end="\n" * bool(report.failures), file=sys.stderr)
