@@ -36,8 +36,8 @@ from py4DSTEM.errors import UnknownFormat as UnknownFormat
 from py4DSTEM.io.format import RawLayout as RawLayout
 from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
-from py4DSTEM.plot.draw import show as show
 from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
+from py4DSTEM.plot.draw import show as show
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.clean import HotPixels as HotPixels

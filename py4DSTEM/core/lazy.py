@@ -26,6 +26,7 @@ __all__ = [
     "ScanOfFrames",
     "TransposedQ",
     "TransposedR",
+    "View",
     "binned_dtype",
     "chunks_of",
     "read_block",
@@ -195,16 +196,15 @@ def _drop_integer_axes(out: Array, keys: tuple[Any, ...]) -> Array:
 
 
 # ---- views ---------------------------------------------------------------------------------------
-class Cropped(BlockArray):
-    """A rectangular part of a scan and of its patterns."""
+class View(BlockArray):
+    """Base of arrays that show another array in a different shape, order or dtype."""
 
-    def __init__(self, source: LazyArray, bounds: tuple[tuple[int, int], ...]) -> None:
+    def __init__(self, source: LazyArray) -> None:
         self._source = source
-        self._bounds = bounds
 
     @property
     def shape(self) -> Shape4:
-        a, b, c, d = (stop - start for start, stop in self._bounds)
+        a, b, c, d = map(int, self._source.shape)
         return a, b, c, d
 
     @property
@@ -214,7 +214,27 @@ class Cropped(BlockArray):
     @property
     def chunks(self) -> tuple[int, ...] | None:
         chunks = chunks_of(self._source)
-        return None if chunks is None else tuple(map(min, chunks, self.shape))
+        return None if chunks is None else self._moved(chunks)
+
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
+        """The storage chunks of the source as they appear in this view."""
+        return chunks
+
+
+class Cropped(View):
+    """A rectangular part of a scan and of its patterns."""
+
+    def __init__(self, source: LazyArray, bounds: tuple[tuple[int, int], ...]) -> None:
+        super().__init__(source)
+        self._bounds = bounds
+
+    @property
+    def shape(self) -> Shape4:
+        a, b, c, d = (stop - start for start, stop in self._bounds)
+        return a, b, c, d
+
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(map(min, chunks, self.shape))
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         (x0, _), (y0, _), (qx0, qx1), (qy0, qy1) = self._bounds
@@ -222,11 +242,11 @@ class Cropped(BlockArray):
         return frames[:, qx0:qx1, qy0:qy1]
 
 
-class Binned(BlockArray):
+class Binned(View):
     """Sums of neighbouring pixels and scan positions; remainders at the far edges are dropped."""
 
     def __init__(self, source: LazyArray, R: tuple[int, int], Q: tuple[int, int]) -> None:
-        self._source = source
+        super().__init__(source)
         self._R, self._Q = R, Q
         self._dtype = binned_dtype(source.dtype, R[0] * R[1] * Q[0] * Q[1])
 
@@ -239,11 +259,7 @@ class Binned(BlockArray):
     def dtype(self) -> np.dtype[Any]:
         return self._dtype
 
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        chunks = chunks_of(self._source)
-        if chunks is None:
-            return None
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(max(1, c // k) for c, k in zip(chunks, (*self._R, *self._Q), strict=True))
 
     def read_block(self, rx: slice, ry: slice) -> Array:
@@ -269,13 +285,14 @@ def _bin_patterns(frames: Array, factors: tuple[int, int], dtype: np.dtype[Any])
     return out
 
 
-class Padded(BlockArray):
+class Padded(View):
     """Patterns with a border of constant value around them."""
 
     def __init__(
         self, source: LazyArray, Q: tuple[tuple[int, int], tuple[int, int]], value: float
     ) -> None:
-        self._source, self._Q, self._value = source, Q, value
+        super().__init__(source)
+        self._Q, self._value = Q, value
         if source.dtype.kind != "f" and not _holds(source.dtype, value):
             raise ParameterError(f"a border of {value!r} does not fit into {source.dtype}")
 
@@ -284,14 +301,8 @@ class Padded(BlockArray):
         rx, ry, qx, qy = self._source.shape
         return rx, ry, qx + sum(self._Q[0]), qy + sum(self._Q[1])
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        chunks = chunks_of(self._source)
-        return None if chunks is None else (*chunks[:2], *self.shape[2:])
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
+        return (*chunks[:2], *self.shape[2:])
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         frames = read_block(self._source, rx, ry)
@@ -306,26 +317,18 @@ def _holds(dtype: np.dtype[Any], value: float) -> bool:
     return value == np.floor(value) and limits.min <= value <= limits.max
 
 
-class Cast(BlockArray):
+class Cast(View):
     """The same scan in another dtype; a value that the dtype cannot hold is an error."""
 
     def __init__(self, source: LazyArray, dtype: DTypeLike) -> None:
-        self._source, self._dtype = source, np.dtype(dtype)
+        super().__init__(source)
+        self._dtype = np.dtype(dtype)
         if self._dtype.kind not in "buif":
             raise ParameterError(f"patterns are real numbers, not {self._dtype}")
 
     @property
-    def shape(self) -> Shape4:
-        a, b, c, d = map(int, self._source.shape)
-        return a, b, c, d
-
-    @property
     def dtype(self) -> np.dtype[Any]:
         return self._dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        return chunks_of(self._source)
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         frames = read_block(self._source, rx, ry)
@@ -347,49 +350,31 @@ class Cast(BlockArray):
             )
 
 
-class TransposedQ(BlockArray):
+class TransposedQ(View):
     """The same scan with the two detector axes exchanged."""
-
-    def __init__(self, source: LazyArray) -> None:
-        self._source = source
 
     @property
     def shape(self) -> Shape4:
         rx, ry, qx, qy = self._source.shape
         return rx, ry, qy, qx
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        chunks = chunks_of(self._source)
-        return None if chunks is None else (chunks[0], chunks[1], chunks[3], chunks[2])
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
+        return chunks[0], chunks[1], chunks[3], chunks[2]
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         return read_block(self._source, rx, ry).transpose(0, 2, 1)
 
 
-class TransposedR(BlockArray):
+class TransposedR(View):
     """The same patterns with the two scan axes exchanged."""
-
-    def __init__(self, source: LazyArray) -> None:
-        self._source = source
 
     @property
     def shape(self) -> Shape4:
         rx, ry, qx, qy = self._source.shape
         return ry, rx, qx, qy
 
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        chunks = chunks_of(self._source)
-        return None if chunks is None else (chunks[1], chunks[0], *chunks[2:])
+    def _moved(self, chunks: tuple[int, ...]) -> tuple[int, ...]:
+        return chunks[1], chunks[0], *chunks[2:]
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         frames = read_block(self._source, ry, rx)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.lazy import BlockArray, LazyArray, chunks_of, read_block
+from py4DSTEM.core.lazy import LazyArray, View, read_block
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.process.defects import counting_noise, hot_pixels, neighbour_middle, sharpness_sigma
@@ -58,24 +58,16 @@ class FrameFilter(ABC):
         """Filtered copies of patterns (n, Qx, Qy); called from several threads."""
 
 
-class Filtered(BlockArray):
+class Filtered(View):
     """A scan seen through a filter, which acts on each block when it is read."""
 
     def __init__(self, source: LazyArray, filter: FrameFilter) -> None:
-        self._source, self._filter = source, filter
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        a, b, c, d = map(int, self._source.shape)
-        return a, b, c, d
+        super().__init__(source)
+        self._filter = filter
 
     @property
     def dtype(self) -> np.dtype[Any]:
         return self._filter.dtype(self._source.dtype)
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        return chunks_of(self._source)
 
     def read_block(self, rx: slice, ry: slice) -> Array:
         return self._filter.apply(read_block(self._source, rx, ry))

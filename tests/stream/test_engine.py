@@ -118,7 +118,11 @@ def test_several_operations_are_each_alone():
     together = run(operations, cube, options=small(2))
     for operation, result in zip(operations, together, strict=True):
         alone = run(operation, cube, options=small(2))
-        np.testing.assert_array_equal(result.data, alone.data)
+        # Detectors of one pass share the sums of the pixels that they have in common, so what they
+        # weight by fractions may round differently; everything else has the same bits.
+        shared = isinstance(operation, VirtualImages) or getattr(operation, "mask", None)
+        rtol = 1e-14 if shared else 0
+        np.testing.assert_allclose(result.data, alone.data, rtol=rtol, atol=0)
         assert result.history.steps[-1].kind == operation.kind
 
 

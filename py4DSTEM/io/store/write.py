@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.lazy import BlockArray, LazyArray, Shape4, chunks_of, read_block
+from py4DSTEM.core.lazy import LazyArray, Shape4, View, chunks_of, read_block
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import ParameterError, StoreError
 from py4DSTEM.io.hdf5.safety import open_h5
@@ -228,20 +228,12 @@ def scan_chunks(cube: Cube, chunks: tuple[int, int, int, int] | None = None) -> 
     return 1, wanted, max(1, c), max(1, d)
 
 
-class Aligned(BlockArray):
+class Aligned(View):
     """The same scan, asking for tiles that hold whole chunks of the file to be written."""
 
     def __init__(self, source: LazyArray, chunks: Shape4) -> None:
-        self._source, self._chunks = source, chunks
-
-    @property
-    def shape(self) -> Shape4:
-        a, b, c, d = map(int, self._source.shape)
-        return a, b, c, d
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self._source.dtype
+        super().__init__(source)
+        self._chunks = chunks
 
     @property
     def chunks(self) -> tuple[int, ...]:
