@@ -336,3 +336,17 @@ def test_looking_at_a_file_imports_no_vendor_library(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# ---- heater log ----------------------------------------------------------------------------------
+def test_heater_log(tmp_path: Path) -> None:
+    rows = "".join(f"{k}\t{k * 0.5}\t25.0\t{25 + k}.5\t1\t2\t3\t4\t0\n" for k in range(20))
+    header = "sample\ttime\tTset[C]\tTmeas[C]\tRheat[ohm]\tVheat[V]\tIheat[mA]\tPheat [mW]\tc\n"
+    path = tmp_path / "heater.dens"
+    path.write_text(
+        "22/08/'14 14:04\tDigiheater 3.1\nR0=1.0\ta=2.0\tb=3.0\tc=4.0\ndelta_t = 0.5\n"
+        + header + rows
+    )  # fmt: skip
+    log = read(path)
+    assert np.allclose(log.data, 25.5 + np.arange(20))
+    assert log.axes[0].unit == "s" and abs(log.axes[0].step - 0.5) < 1e-9
