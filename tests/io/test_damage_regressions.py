@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import h5py
@@ -10,8 +11,10 @@ import pytest
 from test_vendors import write_ser
 
 import py4DSTEM
-from py4DSTEM.errors import CorruptFile, FormatError
+from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
+from py4DSTEM.io.format import ReadOptions
 from py4DSTEM.io.hdf5 import codecs, heaps
+from py4DSTEM.io.read import read_file
 from py4DSTEM.testing import formats
 from py4DSTEM.testing.formats import survey_damage, survey_places
 
@@ -83,6 +86,35 @@ def test_bytes_lost_within_a_series(tmp_path: Path, where: int) -> None:
     path.write_bytes(content[: where - 1] + content[where:])
     with pytest.raises(CorruptFile, match=r"a\.ser.*bytes within it are missing"):
         py4DSTEM.read(path)
+
+
+def test_a_ripple_description_that_leaves_numbers_over(tmp_path: Path) -> None:
+    (tmp_path / "a.raw").write_bytes(bytes(240))
+    table = "width\t4\nheight\t5\ndata-length\t2\ndata-type\tunsigned\n"
+    (tmp_path / "a.rpl").write_text(table + "depth\t6\n")
+    assert np.asarray(py4DSTEM.read(tmp_path / "a.rpl").data).shape == (6, 5, 4)
+    (tmp_path / "a.rpl").write_text(table)
+    with pytest.warns(Py4DSTEMWarning, match="240 bytes, of which 40 are described"):
+        py4DSTEM.read(tmp_path / "a.rpl")
+
+
+def test_an_element_of_a_series_larger_than_numbers_can_count(tmp_path: Path) -> None:
+    content = bytearray(write_ser(tmp_path / "a.ser", scan(), 1e8).read_bytes())
+    table = int.from_bytes(content[22:26], "little")
+    first = int.from_bytes(content[table : table + 4], "little")
+    content[first + 42 : first + 50] = b"\xff" * 8
+    (tmp_path / "a.ser").write_bytes(content)
+    for truncated in (False, True):
+        with pytest.raises(CorruptFile, match="larger than the file"):
+            read_file(tmp_path / "a.ser", ReadOptions(allow_truncated=truncated))
+
+
+def test_a_packed_file_that_is_no_gzip_inside(tmp_path: Path) -> None:
+    content = bytearray(gzip.compress(b"II*\0" + bytes(1000)))
+    content[11:16] = b"\xff" * 5
+    (tmp_path / "a.tif.gz").write_bytes(content)
+    with pytest.raises(CorruptFile, match="cannot be unpacked"):
+        py4DSTEM.read(tmp_path / "a.tif.gz")
 
 
 # ---- numpy ---------------------------------------------------------------------------------------

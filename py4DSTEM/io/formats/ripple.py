@@ -59,9 +59,15 @@ class Ripple(Format):
         signal = signal_from(source.path.stem, data, axes, navigate, {}, {})
         signal = _with_metadata(signal, table)
         if not text.endswith("\n"):
-            what = "the description ends in the middle of a line: it may be cut off"
-            warnings.warn(f"{source.path}: {what}", Py4DSTEMWarning, stacklevel=5)
+            _warn(source, "the description ends in the middle of a line: it may be cut off")
+        need, size = offset + math.prod(shape) * dtype.itemsize, raw.stat().st_size
+        if size > need:
+            _warn(source, f"{raw.name} holds {size} bytes, of which {need} are described")
         return {signal.name: signal}
+
+
+def _warn(source: Source, what: str) -> None:
+    warnings.warn(f"{source.path}: {what}", Py4DSTEMWarning, stacklevel=6)
 
 
 def _table(text: str) -> dict[str, str]:

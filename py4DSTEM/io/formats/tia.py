@@ -227,7 +227,10 @@ def _element(
         shape, axes = (width,), (RawAxis("E", dx, x0, "eV"),)
     if code not in _DTYPES or min(shape) < 1:
         raise series.fail("an element of impossible size or type", at, got=f"{shape}, type {code}")
-    return shape, np.dtype(_DTYPES[code]), axes, layout.size
+    dtype = np.dtype(_DTYPES[code])
+    if math.prod(shape) * dtype.itemsize > series.source.size:
+        raise series.fail("an element larger than the file", at, got=f"{shape} {dtype}")
+    return shape, dtype, axes, layout.size
 
 
 def _metre_axis(name: str, offset: float, step: float) -> RawAxis:

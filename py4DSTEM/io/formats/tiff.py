@@ -63,8 +63,13 @@ class Tiff(Format):
 def _unpacked(source: Source) -> bytes:
     """A gzip file in memory, up to half a gigabyte."""
     unpack = zlib.decompressobj(wbits=31)
-    with open(source.path, "rb") as f:
-        content = unpack.decompress(f.read(), _MAX_GZIP)
+    try:
+        with open(source.path, "rb") as f:
+            content = unpack.decompress(f.read(), _MAX_GZIP)
+    except zlib.error as error:
+        raise CorruptFile(
+            f"cannot be unpacked: {error}", path=source.path, format="tiff"
+        ) from error
     if unpack.unconsumed_tail or not unpack.eof:
         raise CorruptFile(
             "cut off or too large when unpacked", path=source.path, format="tiff",
