@@ -83,6 +83,8 @@ class ZarrScan:
         self._array, self.path = array, path
         self._dtype: np.dtype[Any] = np.dtype(array.dtype).newbyteorder("=")
         for chunk in (array.chunks, self.chunks):
+            if min(chunk, default=1) < 1:
+                raise CorruptFile("chunks of no size", path=path, format="Zarr", got=str(chunk))
             size = math.prod(map(int, chunk)) * self._dtype.itemsize
             if size > LARGEST_CHUNK:
                 raise _unbelievable(path, f"a chunk {chunk} of array {array.path!r}", size)

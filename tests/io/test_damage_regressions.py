@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import h5py
@@ -181,11 +182,22 @@ def test_a_file_that_is_refused_as_it_is(tmp_path: Path) -> None:
     assert survey_damage(tmp_path / "a.npy", count=2, unreadable=True).failures == []
 
 
+@pytest.mark.parametrize("change", [{"chunks": [0, 1, 4, 4]}, {"chunks": [-1, 1, 4, 4]}])
+def test_zarr_chunks_of_no_size(tmp_path: Path, change: dict) -> None:
+    pytest.importorskip("zarr")
+    facts = {"zarr_format": 2, "shape": [2, 2, 4, 4], "chunks": [1, 2, 4, 4], "dtype": "<u2",
+             "compressor": None, "fill_value": 0, "order": "C", "filters": None}  # fmt: skip
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(facts | change))
+    with pytest.raises(FormatError, match="chunks|non-negative"):
+        py4DSTEM.read(tmp_path / "a.zarr")
+
+
 # ---- what fuzzing found --------------------------------------------------------------------------
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.*")), ids=lambda p: p.name)
 def test_corpus(path: Path, tmp_path: Path) -> None:
     place = tmp_path / path.name
     place.write_bytes(path.read_bytes())
-    with pytest.raises(FormatError, match=path.stem):
+    with pytest.raises(FormatError, match=path.name):
         py4DSTEM.read(place)

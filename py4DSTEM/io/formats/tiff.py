@@ -214,6 +214,8 @@ def _offsets(
         joined = all(a + n == b for a, n, b in zip(strips, lengths, strips[1:], strict=False))
         if not joined or sum(lengths) < size:
             raise file.fail("an image whose strips are scattered is not supported", strips[0])
+        if strips[0] + size > len(file.content):
+            raise file.fail("an image goes on beyond the end", strips[0])
         starts.append(strips[0])
     listed = re.search(r"^images=(\d+)", pages[0].get(_TEXT) or "", re.MULTILINE)
     if len(pages) == 1 and listed and 1 < int(listed[1]) <= file.source.size // size:
