@@ -27,6 +27,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _UNBELIEVABLE = 1 << 30
 """Declared bytes beyond which a dataset must be backed by what is stored."""
 _MAX_UNPACKED = 1 << 32
+_SMALL_UNPACKED, _MAX_RATIO = 1 << 26, 500
+"""More than this many times its stored size, only zeros would unpack to."""
 
 Sniff = Callable[[Source], Match]
 Check = Callable[[Source, ReadOptions], dict[str, Any]]
@@ -208,10 +210,12 @@ def _check_zip(source: Source, options: ReadOptions) -> dict[str, Any]:
         ) from error  # fmt: skip
     total = sum(part.file_size for part in parts)
     plain = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
-    if (plain and total > source.size) or (not plain and total > _MAX_UNPACKED):
+    limit = min(_MAX_UNPACKED, max(_SMALL_UNPACKED, _MAX_RATIO * source.size))
+    limit = source.size if plain else limit
+    if total > limit:
         raise CorruptFile(
             "it claims to unpack to more than is believable", path=source.path, format="prz",
-            expected=f"at most {source.size if plain else _MAX_UNPACKED} bytes", got=f"{total}",
+            expected=f"at most {limit} bytes", got=f"{total}",
         )  # fmt: skip
     return {} if plain else {"lazy": False}
 
