@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_shuffled_elements_of_absurd_width(width: int, nbytes: int) -> None:
     count = nbytes // width
     expected = stored[: count * width].reshape(width, count).T.ravel()
     np.testing.assert_array_equal(out[: count * width], expected)
+
+
+@pytest.mark.parametrize("number", sorted(codecs._MAKERS))
+@pytest.mark.parametrize("nbytes", [0, 64])
+def test_nothing_stored_but_a_checksum(number: int, nbytes: int) -> None:
+    # LZF read from address 0.
+    filters = [codecs.Filter(number, (2, 0, 2, 0, 2)), codecs.Filter(codecs.FLETCHER32, ())]
+    pipeline = codecs.Pipeline(filters, nbytes)
+    out = np.zeros(nbytes, np.uint8)
+    with contextlib.suppress(codecs.DecodeError):
+        pipeline.decode(np.zeros(4, np.uint8), 0, out, codecs.Scratch())
+        assert nbytes == 0
 
 
 # ---- the survey itself ---------------------------------------------------------------------------

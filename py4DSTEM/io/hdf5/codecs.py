@@ -327,6 +327,8 @@ def _lzf(params: tuple[int, ...]) -> Decoder | None:
         return None
 
     def decode(source: Bytes, out: Bytes) -> None:
+        if source.size == 0:  # the library reads a byte before it looks at the size
+            raise DecodeError("LZF: nothing stored")
         if unpack(_address(source), source.size, _address(out), out.size) != out.size:
             raise DecodeError("LZF: not the size of the chunk")
 
