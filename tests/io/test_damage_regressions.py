@@ -202,7 +202,7 @@ def test_zarr_chunks_of_no_size(tmp_path: Path, change: dict) -> None:
              "compressor": None, "fill_value": 0, "order": "C", "filters": None}  # fmt: skip
     (tmp_path / "a.zarr").mkdir()
     (tmp_path / "a.zarr" / ".zarray").write_text(json.dumps(facts | change))
-    with pytest.raises(FormatError, match="chunks|non-negative"):
+    with pytest.raises(FormatError, match=r"chunks|non-negative"):
         py4DSTEM.read(tmp_path / "a.zarr")
 
 
