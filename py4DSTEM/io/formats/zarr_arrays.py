@@ -96,66 +96,73 @@ def saved_calibration(axes: tuple[Axis, ...]) -> Calibration:
 
 
 class AbTEM(Format):
-    """What ``to_zarr`` of abTEM writes: ``array0`` … with ``type0`` and ``kwargs0``."""
+    """What ``to_zarr`` of abTEM 1.0 writes: ``array0`` …, described by ``metadata0`` …
+
+    abTEM's x is the first axis of its arrays, as ours is; nothing is exchanged.
+    """
 
     name, title = "abtem", "abTEM (Zarr)"
     extensions = (".zarr",)
     requires, extra = ("zarr",), "zarr"
 
     def sniff(self, source: Source) -> Match:
-        known = source.is_directory and {"type0", "kwargs0"} <= _attributes(source.path).keys()
-        return Match.YES if known else Match.NO
+        if not source.is_directory:
+            return Match.NO
+        first = _attributes(source.path).get("metadata0")
+        ours = isinstance(first, dict) and str(first.get("data_origin", "")).startswith("abTEM")
+        return Match.YES if ours else Match.NO
 
     def open(self, source: Source, options: ReadOptions) -> Mapping[str, Any]:
         facts = _attributes(source.path)
         signals = {}
         for k in range(len(facts)):
-            if f"type{k}" in facts and (source.path / f"array{k}").is_dir():
-                kind = str(facts[f"type{k}"])
+            about, folder = facts.get(f"metadata{k}"), source.path / f"array{k}"
+            if isinstance(about, dict) and folder.is_dir():
+                kind = str(about.get("type", "array"))
                 name = kind if kind not in signals else f"{kind}{k}"
-                signals[name] = _abtem(source.path / f"array{k}", name, facts[f"kwargs{k}"])
+                signals[name] = _abtem(folder, name, about)
         return signals
 
 
-def _abtem(folder: Path, name: str, kwargs: Mapping[str, Any]) -> Signal:
-    """An array whose first axes are the ensemble, and the last two an image or a pattern."""
+def _abtem(folder: Path, name: str, about: Mapping[str, Any]) -> Signal:
+    """An array with its axes, beam energy and convergence; the zero beam where the axes have it."""
     data = _opened(folder)
-    facts = kwargs.get("metadata") or {}
-    scan = [_ensemble_axis(a) for a in kwargs.get("ensemble_axes_metadata") or ()]
-    axes = (*scan, *_image_axes(name, kwargs))
-    axes = axes if len(axes) == len(data.shape) else ()
-    notes = () if kwargs.get("fftshift", True) else ("patterns have the zero beam in the corner",)
-    energy = facts.get("energy")
-    calibration = saved_calibration(axes) if len(axes) == 4 else Calibration()
-    if isinstance(energy, int | float) and energy > 0:
-        calibration = calibration.replace(energy_eV=float(energy))
+    axes = _abtem_axes(about.get("axes"), len(data.shape))
+    calibration = _centred(saved_calibration(axes)) if len(axes) == 4 else Calibration()
+    energy, semiangle = (_positive(about.get(k)) for k in ("energy", "semiangle_cutoff"))
+    calibration = calibration.replace(energy_eV=energy, semiangle_mrad=semiangle)
     metadata = Metadata(
-        title=name, software="abTEM", energy_eV=calibration.energy_eV, notes=notes,
-        original=dict(kwargs),
+        title=name, software=str(about.get("data_origin", "abTEM")), energy_eV=energy,
+        semiangle_mrad=semiangle, notes=data.notes(), original=dict(about),
     )  # fmt: skip
     return Signal(name, data, calibration, metadata, axes=axes)
 
 
-def _ensemble_axis(facts: Mapping[str, Any]) -> Axis:
-    return _axis(
-        str(facts.get("label") or "axis"), facts.get("sampling"), facts.get("units"),
-        facts.get("offset"),
-    )  # fmt: skip
+def _abtem_axes(facts: Any, count: int) -> tuple[Axis, ...]:
+    """Axes ``axis_0`` …; an axis without a usable step counts pixels."""
+    if not isinstance(facts, dict) or len(facts) != count:
+        return ()
+    about = [facts.get(f"axis_{k}") for k in range(count)]
+    return tuple(_axis(f"axis{k}", a if isinstance(a, dict) else {}) for k, a in enumerate(about))
 
 
-def _image_axes(kind: str, kwargs: Mapping[str, Any]) -> tuple[Axis, Axis]:
-    sampling = np.ravel(np.asarray(kwargs.get("sampling") or (1.0, 1.0), dtype=object)).tolist()
-    reciprocal = kind.startswith("DiffractionPatterns")
-    unit, names = ("A^-1", ("Qx", "Qy")) if reciprocal else ("A", ("Rx", "Ry"))
-    x, y = (_axis(n, s, unit, 0.0) for n, s in zip(names, (sampling[0], sampling[-1]), strict=True))
-    return x, y
-
-
-def _axis(name: str, step: Any, unit: Any, offset: Any) -> Axis:
-    if not isinstance(step, int | float) or not np.isfinite(step) or step <= 0:
+def _axis(name: str, facts: Mapping[str, Any]) -> Axis:
+    name, step, offset = str(facts.get("label") or name), facts.get("sampling"), facts.get("offset")
+    if _positive(step) is None:
         return Axis(name)
     start = float(offset) if isinstance(offset, int | float) and np.isfinite(offset) else 0.0
-    return Axis(name, float(step), start, str(unit or "px"))
+    return Axis(name, float(step or 1), start, str(facts.get("units") or "px"))
+
+
+def _centred(calibration: Calibration) -> Calibration:
+    """With the origin at the pixel where the detector axes read zero."""
+    qx, qy = (-axis.offset / axis.step for axis in calibration.Q)
+    return calibration.replace(origin_px=(qx, qy)) if qx or qy else calibration
+
+
+def _positive(value: Any) -> float | None:
+    good = isinstance(value, int | float) and np.isfinite(value) and value > 0
+    return float(value) if good else None
 
 
 FORMATS = (ZarrArray, AbTEM)
