@@ -11,7 +11,7 @@ import h5py
 
 from py4DSTEM.errors import FormatError
 from py4DSTEM.io.format import Format, Match, ReadOptions, Source
-from py4DSTEM.io.hdf5.safety import is_hdf5, open_h5
+from py4DSTEM.io.hdf5.safety import external_links, is_hdf5, open_h5
 from py4DSTEM.io.store.values import attribute, children
 
 EXTENSIONS = (".h5", ".hdf5", ".emd", ".py4dstem")
@@ -56,6 +56,26 @@ def _judged(file: h5py.File) -> str:
     return "berkeley" if next(emd_groups(file), None) is not None else ""
 
 
+def _check_links(file: h5py.File) -> None:
+    """Refuse links to other files, which no program of this family writes.
+
+    Anything that a reader asks for by name would follow them, to wherever they lead.
+    """
+    outside = external_links(file, most=1)
+    if outside:
+        name = outside[0]
+        target = file.get(name, getlink=True)
+        raise FormatError(
+            f"{name!r} is a link to another file, {target.filename}",
+            path=file.filename,
+            format="EMD",
+            expected="everything in one file",
+            hint=(
+                f'If you trust it: read(path, format="hdf5", dataset={name!r}, allow_external=True)'
+            ),
+        )
+
+
 class _Generation(Format):
     """One generation; what differs is how its groups are read."""
 
@@ -67,6 +87,7 @@ class _Generation(Format):
 
     def open(self, source: Source, options: ReadOptions) -> Mapping[str, Any]:
         with open_h5(source.path) as file:
+            _check_links(file)
             return self.read(file, str(source.path))
 
     @abstractmethod

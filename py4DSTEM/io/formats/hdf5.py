@@ -31,6 +31,7 @@ from py4DSTEM.io.hdf5 import (
     walk_datasets,
 )
 from py4DSTEM.io.hdf5.chunks import ChunkGrid
+from py4DSTEM.io.hdf5.safety import external_links, find
 
 LARGEST_ARRAY = 1 << 30
 """Bytes of a dataset that is no scan and would be loaded as a whole."""
@@ -62,7 +63,16 @@ class Hdf5(Format):
         with open_h5(source.path) as file:
             walk = walk_datasets(file, allow_external=options.allow_external)
             found = {name.lstrip("/"): info for name, info in walk}
+            if not found:
+                _follow_links(file, options)
         return {name: _signal(source, name, options) for name in _worth_reading(source, found)}
+
+
+def _follow_links(file: h5py.File, options: ReadOptions) -> None:
+    """Say why the links of a file without any dataset of its own were passed over."""
+    for name in external_links(file):
+        owner = find(file, name, allow_external=options.allow_external).file
+        owner.close()
 
 
 def _worth_reading(source: Source, found: Mapping[str, DatasetInfo]) -> list[str]:

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import h5py
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
     "DatasetInfo",
     "StorageReport",
     "check_dataset",
+    "external_links",
     "find",
     "is_hdf5",
     "open_dataset",
@@ -498,6 +499,19 @@ def walk_datasets(
         if count > max_objects:
             raise _corrupt(file, f"more than {max_objects} objects")
         todo.extend((child, found, depth + 1) for child, found in reversed(children))
+
+
+def external_links(file: h5py.File, most: int = 100) -> list[str]:
+    """Names of the links to other files, none of which is followed; `most` of them at most."""
+    found: list[str] = []
+
+    def look(name: bytes, info: Any) -> bool | None:
+        if info.type == h5py.h5l.TYPE_EXTERNAL:
+            found.append(name.decode("utf-8", "surrogateescape"))
+        return True if len(found) == most else None
+
+    file.id.links.visit(look, info=True)
+    return found
 
 
 def _first_time(node: Node, seen: set[tuple[str, int]]) -> bool:
