@@ -17,6 +17,7 @@ from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
 from py4DSTEM.io.format import ReadOptions
 from py4DSTEM.io.hdf5 import codecs, heaps
 from py4DSTEM.io.read import read_file
+from py4DSTEM.io.store import ragged
 from py4DSTEM.testing import formats
 from py4DSTEM.testing.formats import survey_damage, survey_places
 
@@ -65,6 +66,30 @@ def test_heaps_of_large_files_are_looked_for_at_both_ends(
                 heaps.check_heaps(str(tmp_path / f"{place}.bin"))
         else:
             heaps.check_heaps(str(tmp_path / f"{place}.bin"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("chunks", [None, (2, 2)])
+def test_lists_in_a_large_file_lead_to_their_heaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunks: tuple[int, int] | None
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["before"] = np.zeros(1000)
+        lists = file.create_dataset("lists", (3, 4), h5py.vlen_dtype("f8"), chunks=chunks)
+        lists[1, 2] = np.arange(5.0)
+        file["behind"] = np.zeros(1000)
+    monkeypatch.setattr(heaps, "_WHOLE", 1000)
+    monkeypatch.setattr(heaps, "_ENDS", 100)
+    with h5py.File(path) as file:
+        assert ragged.read_ragged(file["lists"])[0].tolist() == [0, 1, 2, 3, 4]
+    content = bytearray(path.read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 64] = bytes(48)
+    path.write_bytes(content)
+    heaps.check_heaps(str(path))
+    with h5py.File(path) as file, pytest.raises(CorruptFile, match=f"at byte {heap + 16}"):
+        ragged.read_ragged(file["lists"])
 
 
 # ---- bytes lost within a file --------------------------------------------------------------------

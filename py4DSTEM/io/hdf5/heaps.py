@@ -14,15 +14,21 @@ import os
 import struct
 from collections.abc import Iterator
 
+import h5py
+import numpy as np
+
 from py4DSTEM.errors import CorruptFile
 
-__all__ = ["check_heaps"]
+__all__ = ["check_heaps", "check_lists"]
 
 _MARK = b"GCOL\x01\0\0\0"
 _SIZE = struct.Struct("<Q")
 _OBJECT = struct.Struct("<HH4xQ")
+_POINTER = np.dtype([("count", "<u4"), ("heap", "<u8"), ("index", "<u4")])
+_NONE = np.empty(0, _POINTER)
 _WHOLE = 64 << 20
-"""Larger files are only searched at both ends: opening must not read them."""
+"""Larger files are only searched at both ends: opening must not read them.  The heaps of lists are
+then found by what points to them."""
 _ENDS = 8 << 20
 
 
@@ -38,13 +44,56 @@ def check_heaps(path: str) -> None:
         status = os.stat(path)
     except OSError:
         return
-    at = _damaged(path, status.st_size, status.st_mtime_ns)
+    _refuse(path, _damaged(path, status.st_size, status.st_mtime_ns))
+
+
+def check_lists(dataset: h5py.Dataset) -> None:
+    """Refuse ragged lists that lie in such heaps, wherever in a large file these are.
+
+    Raises
+    ------
+    CorruptFile
+        Names the place.
+    """
+    path = dataset.file.filename
+    if os.stat(path).st_size <= _WHOLE or dataset.file.id.get_create_plist().get_sizes() != (8, 8):
+        return
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        found: set[int] = set()
+        for offset, size in _extents(dataset):
+            count = max(0, min(size, len(content) - offset)) // _POINTER.itemsize
+            pointers = np.frombuffer(content, _POINTER, count, offset) if count else _NONE
+            found.update(np.unique(pointers["heap"][pointers["count"] > 0]).tolist())
+            del pointers  # the map cannot be closed before
+        broken = (_endless(content, at) for at in sorted(found) if _is_heap(content, at))
+        _refuse(path, next((at for at in broken if at is not None), None))
+
+
+def _refuse(path: str, at: int | None) -> None:
     if at is not None:
         raise CorruptFile(
             "a heap of texts or lists is damaged", path=path, format="HDF5", offset=at,
             expected="objects that follow each other", got="one of size 0",
             hint="It was not written or copied completely",
         )  # fmt: skip
+
+
+def _extents(dataset: h5py.Dataset) -> Iterator[tuple[int, int]]:
+    """Offset and size of what is stored of a dataset; nothing where filters hide it."""
+    if dataset.id.get_create_plist().get_nfilters():
+        return
+    if dataset.chunks is None:
+        offset = dataset.id.get_offset()
+        if offset is not None:
+            yield int(offset), int(dataset.id.get_storage_size())
+        return
+    for k in range(dataset.id.get_num_chunks()):
+        info = dataset.id.get_chunk_info(k)
+        yield int(info.byte_offset), int(info.size)
+
+
+def _is_heap(content: mmap.mmap, at: int) -> bool:
+    return content[at : at + len(_MARK)] == _MARK
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,6 +19,7 @@ from h5py import h5d, h5s, h5t
 from numpy.typing import NDArray
 
 from py4DSTEM.errors import CorruptFile
+from py4DSTEM.io.hdf5.heaps import check_lists
 
 __all__ = ["read_ragged", "row_dtype", "write_ragged"]
 
@@ -55,6 +56,7 @@ def read_ragged(dataset: h5py.Dataset) -> tuple[NDArray[Any], NDArray[np.int64]]
             path=dataset.file.filename, format="HDF5", got=str(dataset.dtype),
         )  # fmt: skip
     dtype = stored.newbyteorder("=")
+    check_lists(dataset)
     try:
         library = _library()
         if library is None or dataset.size == 0:
