@@ -163,7 +163,8 @@ def test_a_link_out_of_the_file_is_not_followed(tmp_path: Path) -> None:
         root["stolen"] = h5py.ExternalLink(str(tmp_path / "a.h5"), "datacube_root/datacube")
         node = made.group_of(root, "own", {"emd_group_type": "array", "python_class": "Array"})
         node.create_dataset("data", data=np.arange(3))
-    assert isinstance(py4DSTEM.read(path), ArrayResult)
+    with pytest.raises(FormatError, match="'r/stolen' is a link to another file"):
+        py4DSTEM.read(path)
 
 
 def test_a_cube_without_data_is_an_error_that_names_the_file(tmp_path: Path) -> None:
