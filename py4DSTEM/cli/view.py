@@ -33,7 +33,7 @@ def _detector(cube: Any, options: argparse.Namespace) -> Any:
         return Mask(_mask(options.mask))
     center = tuple(options.center) if options.center else None
     beam = None
-    if center is None and cube.calibration.origin_px is None:
+    if center is None and not _origin_known(cube):
         beam = _beam(cube)
         center = beam.center
     if options.adf:
@@ -44,13 +44,29 @@ def _detector(cube: Any, options: argparse.Namespace) -> Any:
     return Disk(_bright_field_radius(cube, beam), center=center)
 
 
+def _origin_known(cube: Any) -> bool:
+    """Whether the calibration has an origin, and on the detector."""
+    if cube.calibration.origin_px is None:
+        return False
+    origin = cube.calibration.mean_origin_px
+    if all(-0.5 <= o <= n - 0.5 for o, n in zip(origin, cube.Q_shape, strict=True)):
+        return True
+    say(f"note: the calibrated origin ({origin[0]:.1f}, {origin[1]:.1f}) px is off the detector")
+    return False
+
+
 def _bright_field_radius(cube: Any, beam: Any) -> float:
+    """The calibrated convergence angle where it fits the detector, else the radius found."""
     from py4DSTEM.errors import CalibrationMissing
 
     try:
-        return float(cube.calibration.semiangle_px())
+        radius = float(cube.calibration.semiangle_px())
     except CalibrationMissing:
         return float((beam or _beam(cube)).radius_px)
+    if 0.5 <= radius <= max(cube.Q_shape):
+        return radius
+    say(f"note: the calibrated beam radius of {radius:.3g} px cannot be that of these patterns")
+    return float((beam or _beam(cube)).radius_px)
 
 
 def _beam(cube: Any) -> Any:
