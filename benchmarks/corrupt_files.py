@@ -148,7 +148,7 @@ def main() -> None:
         help="files per format in wrong places: extension, folder, FIFO …",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="only files whose path contains this")
+    parser.add_argument("--only", help="only files whose path fits this expression")
     parser.add_argument("--keep", type=Path, help="folder for the versions that failed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -164,7 +164,7 @@ def main() -> None:
             write_cameras(own)
         everything = [p for folder in (*options.folders, own) for p in seeds(folder)]
         for path in everything:
-            if options.only and options.only not in str(path):
+            if options.only and not re.search(options.only, str(path)):
                 continue
             name = format_of(path)
             files[name] += 1

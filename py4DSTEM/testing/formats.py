@@ -469,7 +469,8 @@ def _attempt(path: Path, truth: str | None, shorter: bool) -> str:
         except DependencyMissing as error:
             return f"skipped|{error}"
         except FormatError as error:
-            named = path.stem in str(error)  # it, or the file that belongs to it
+            # It, or the file beside it that does not fit.
+            named = path.stem in str(error) or str(path.parent) in str(error)
             return "refused|" if named else f"raw|the error does not name the file: {error}"
         except Py4DSTEMError as error:
             return f"refused|{error}"

@@ -100,8 +100,8 @@ def with_stamps(path: Path) -> Path:
     table = int.from_bytes(content[22:26], "little")
     for i in range(6):
         at = table + 4 * (6 + i)
-        content[at : at + 4] = (len(content) + 8 * i).to_bytes(4, "little")
-    path.write_bytes(bytes(content) + bytes(48))
+        content[at : at + 4] = (len(content) + 24 * i).to_bytes(4, "little")
+    path.write_bytes(bytes(content) + bytes(6 * 24))
     return path
 
 

@@ -178,10 +178,11 @@ class _Parser:
             for i in range(min(words[2], _MAX_TYPE_WORDS)):
                 field, rest = self._dtype(rest[1:], at, depth + 1)
                 fields.append((f"f{i}", field))
-            return np.dtype(fields), rest
+            if fields:
+                return np.dtype(fields), rest
         if words[0] == _ARRAY:
             inner, rest = self._dtype(words[1:], at, depth + 1)
-            if rest and rest[0] * inner.itemsize <= _INLINE_BYTES:
+            if rest and 0 < rest[0] * inner.itemsize <= _INLINE_BYTES:
                 return np.dtype((inner, (rest[0],))), rest[1:]
         self.cursor.fail("a type that is not supported", at, got=words[:8])
 

@@ -29,7 +29,8 @@ _IMAGE_ELEMENT = struct.Struct("<ddiddiHII")
 _SPECTRUM_ELEMENT = struct.Struct("<ddiHI")
 _MAX_EMI_BYTES = 1 << 28
 _MAX_SERIES = 100
-_STAMP_BYTES = 8
+_STAMP_BYTES = {0x4152: 8, 0x4142: 24}
+"""Of what follows the last element: its time, or time and place."""
 
 
 class Ser(Format):
@@ -96,8 +97,8 @@ class _Series:
     dimensions: tuple[_Dimension, ...]
     count: int
     offsets: NDArray[np.int64]
-    stamped: int
-    """Where the time of the last element is; 0 where it is not known."""
+    end: int
+    """Where the time of the last element ends; 0 where it is not known."""
 
     def fail(self, what: str, at: int, **details: Any) -> CorruptFile:
         return _damaged(self.source, what, at, **details)
@@ -114,7 +115,7 @@ def _series(source: Source) -> _Series:
     head = source.head
     if len(head) < 64:
         raise _damaged(source, "too short for a header", len(head))
-    _, _, version, kind, _, total, valid = _START.unpack_from(head)
+    _, _, version, kind, tag, total, valid = _START.unpack_from(head)
     wide = version >= 0x220
     table, dims_at = (
         (struct.unpack_from("<Q", head, 22)[0], 30) if wide
@@ -136,15 +137,16 @@ def _series(source: Source) -> _Series:
         stamp = f.read(width)
     offsets = np.frombuffer(raw, f"<i{width}").astype(np.int64)
     stamped = int.from_bytes(stamp, "little") if len(stamp) == width else 0
-    return _Series(source, kind, dimensions, total, offsets, stamped)
+    end = stamped + _STAMP_BYTES.get(tag, 0)
+    return _Series(source, kind, dimensions, total, offsets, end)
 
 
 def _check_end(series: _Series) -> None:
     """The time of the last element is the last thing in the file: elsewhere, bytes are missing."""
-    size, end = series.source.size, series.stamped + _STAMP_BYTES
-    if size < end:
+    size = series.source.size
+    if size < series.end:
         raise series.fail("the file is cut off, or bytes within it are missing", size,
-                          expected=f"{end} bytes", got=f"{size} bytes")  # fmt: skip
+                          expected=f"{series.end} bytes", got=f"{size} bytes")  # fmt: skip
 
 
 def _dimensions(source: Source, at: int) -> tuple[_Dimension, ...]:
