@@ -159,7 +159,7 @@ class Calibration:
         """The origin, averaged over the scan where it varies (positions without one left out)."""
         if self.origin_px is None:
             raise CalibrationMissing(
-                "origin", "use measure_origin(cube), or with_calibration(origin_px=(qx, qy))"
+                "origin", "find_beam(cube) finds it; with_calibration(origin_px=(qx, qy)) keeps it"
             )
         known = self.origin_px[np.isfinite(self.origin_px).all(-1)]
         if not len(known):
@@ -177,8 +177,7 @@ class Calibration:
         if not axis.calibrated:
             raise CalibrationMissing(
                 "detector pixel size",
-                "use measure_pixel_size(...) or with_calibration(Q_pixel_size=..., "
-                'Q_pixel_units="A^-1")',
+                'use with_calibration(Q_pixel_size=..., Q_pixel_units="A^-1")',
             )
         if is_angle(axis.unit) and is_reciprocal(unit):
             rad = axis.step * unit_factor(axis.unit, "rad")
@@ -195,7 +194,8 @@ class Calibration:
         if self.semiangle_mrad is None:
             raise CalibrationMissing(
                 "convergence angle",
-                "use measure_probe(...), or with_calibration(semiangle_mrad=...)",
+                "find_beam(cube) finds a radius; with_calibration(probe_radius_px=...) keeps it, "
+                "or semiangle_mrad=... with a pixel size",
             )
         return self.semiangle_mrad / math.sqrt(math.prod(self.Q_steps("mrad")))
 

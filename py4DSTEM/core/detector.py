@@ -327,7 +327,7 @@ def presets(calibration: Calibration, Q_shape: tuple[int, int]) -> dict[str, Det
     """
     radius = calibration.semiangle_px()
     if calibration.origin_px is None:
-        raise CalibrationMissing("origin", "use measure_origin(cube) or give detectors a center")
+        raise CalibrationMissing("origin", "find_beam(cube) finds it; or give detectors a center")
     qx, qy = calibration.mean_origin_px
     edge = max(math.hypot(a - qx, b - qy) for a in (0, Q_shape[0]) for b in (0, Q_shape[1]))
     out: dict[str, Detector] = {}

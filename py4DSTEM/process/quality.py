@@ -533,7 +533,7 @@ def _descan_entries(scan: _Scan, positions: Mapping[str, Bool]) -> Iterator[Qual
     yield _entry("descan", float(across), "px", (0.5, 0.1 * size),
                  f"a plane through the centres of mass moves by {across:.3g} px over the scan"
                  + _calibrated(scan, float(across)),
-                 "measure the origin of each position: measure_origin(cube), and let detectors "
+                 "measure the origin of each position: center_of_mass(cube), and let detectors "
                  "follow it")  # fmt: skip
     yield _entry("centre of mass scatter", residual, "px", None,
                  "rms distance from that plane: diffraction contrast, fields and noise"

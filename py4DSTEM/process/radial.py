@@ -197,7 +197,9 @@ class _Rings(Operation):
                 raise ParameterError("center and follow_origin=True exclude each other")
             return False
         if self.follow_origin and not calibration.origin_varies:
-            raise CalibrationMissing("origin per scan position", "use measure_origin(cube)")
+            raise CalibrationMissing(
+                "origin per scan position", "center_of_mass(cube) is a first one"
+            )
         return calibration.origin_varies and self.follow_origin is not False
 
     def _keep(self, cube: Cube) -> NDArray[np.bool_]:

@@ -95,7 +95,7 @@ class VirtualImages(Operation, kind="virtual-images", version=1):
     def _follows(self, calibration: Calibration) -> bool:
         if self.follow_origin and not calibration.origin_varies:
             raise ParameterError(
-                "follow_origin=True needs an origin per scan position: use measure_origin(cube), "
+                "follow_origin=True needs an origin per scan position: use center_of_mass(cube), "
                 "or with_calibration(origin_px=array of shape (Rx, Ry, 2))"
             )
         return calibration.origin_varies and self.follow_origin is not False

@@ -214,7 +214,7 @@ def test_following_can_be_chosen():
     fixed = cube.virtual_image(Disk(8), follow_origin=False).data
     assert np.ptp(fixed) > 1 > np.ptp(cube.virtual_image(Disk(8), follow_origin=True).data)
     still = cube.with_calibration(origin_px=(20, 21))
-    with pytest.raises(ParameterError, match="measure_origin"):
+    with pytest.raises(ParameterError, match="center_of_mass"):
         still.virtual_image(Disk(8), follow_origin=True)
     np.testing.assert_array_equal(
         still.virtual_image(Disk(8)).data,
@@ -390,7 +390,7 @@ def test_the_result_describes_itself():
 
 def test_what_cannot_be_done_is_said():
     cube = DataCube(np.ones((2, 3, 17, 20)))
-    with pytest.raises(CalibrationMissing, match="measure_origin"):
+    with pytest.raises(CalibrationMissing, match="find_beam"):
         cube.virtual_image(Disk(3))
     with pytest.raises(CalibrationMissing, match="pixel size"):
         cube.virtual_image(Disk(3, center=(1, 1), units="mrad"))
