@@ -250,7 +250,7 @@ def detect(source: Source) -> Sequence[Format]:
         None recognises it; the message names what was looked for.
     """
     scored = [
-        (int(fmt.sniff(source)), source.suffix in fmt.extensions, fmt)
+        (_sniffed(fmt, source), source.suffix in fmt.extensions, fmt)
         for fmt in registered_formats().values()
     ]
     scored = [s for s in scored if s[0] > Match.NO]
@@ -260,6 +260,14 @@ def detect(source: Source) -> Sequence[Format]:
     best = scored[0][0]
     # A format that is sure rules out those that merely cannot exclude the file.
     return [fmt for score, _, fmt in scored if score == best]
+
+
+def _sniffed(fmt: Format, source: Source) -> int:
+    """How sure a format is; one that fails on a foreign file must not hide the others."""
+    try:
+        return int(fmt.sniff(source))
+    except Exception:
+        return int(Match.NO)
 
 
 def _unknown(source: Source) -> UnknownFormat:

@@ -15,6 +15,7 @@ from test_vendors import write_ser
 import py4DSTEM
 from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
 from py4DSTEM.io.format import ReadOptions
+from py4DSTEM.io.formats.blo import Blockfile
 from py4DSTEM.io.hdf5 import codecs, heaps
 from py4DSTEM.io.read import read_file
 from py4DSTEM.io.store import ragged
@@ -177,6 +178,18 @@ def test_nothing_stored_but_a_checksum(number: int, nbytes: int) -> None:
     with contextlib.suppress(codecs.DecodeError):
         pipeline.decode(np.zeros(4, np.uint8), 0, out, codecs.Scratch())
         assert nbytes == 0
+
+
+# ---- formats that fail on foreign files ----------------------------------------------------------
+def test_a_format_that_fails_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, source: object) -> None:
+        raise TypeError("bytes")
+
+    np.save(tmp_path / "a.npy", scan())
+    monkeypatch.setattr(Blockfile, "sniff", fail)
+    assert py4DSTEM.read(tmp_path / "a.npy").shape == (2, 3, 4, 5)
 
 
 # ---- the survey itself ---------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class TopSpin(Format):
 
         try:
             with open_h5(source.path) as file:
-                names = list(file)
+                names = [name for name in file if isinstance(name, str)]
         except Exception:  # another format says what is wrong with the file
             return Match.NO
         guids = any(_GUID.fullmatch(name) for name in names)
