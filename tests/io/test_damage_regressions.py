@@ -47,6 +47,29 @@ def test_zeros_in_a_heap_of_texts(tmp_path: Path) -> None:
         py4DSTEM.read(tmp_path / "b.h5")
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("place", [8, 24])  # of the heap, of its first object
+@pytest.mark.parametrize("size", [2**64 - 1, 2**64 - 24, 1 << 32])
+def test_sizes_in_a_heap_that_wrap_around(tmp_path: Path, place: int, size: int) -> None:
+    content = bytearray(with_texts(tmp_path / "a.h5").read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + place : heap + place + 8] = size.to_bytes(8, "little")
+    (tmp_path / "b.h5").write_bytes(content)
+    with pytest.raises(CorruptFile, match="impossible size"):
+        py4DSTEM.read(tmp_path / "b.h5")
+
+
+def test_a_fill_value_on_which_hdf5_crashes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("a", (2, 3, 4, 5), "<u2", chunks=(1, 1, 4, 5))
+    content = bytearray((tmp_path / "a.h5").read_bytes())
+    place = content.index(b"\x02\x03\x02\x01\0\0\0\0")  # the message without a value
+    content[place + 7] = 0x80
+    (tmp_path / "a.h5").write_bytes(content)
+    with pytest.raises(CorruptFile, match="fill value"):
+        py4DSTEM.read(tmp_path / "a.h5")
+
+
 def test_the_last_object_of_a_heap_may_be_free(tmp_path: Path) -> None:
     heaps.check_heaps(str(with_texts(tmp_path / "a.h5")))
     assert py4DSTEM.read(tmp_path / "a.h5").shape == (2, 3, 4, 5)
@@ -57,7 +80,7 @@ def test_heaps_of_large_files_are_looked_for_at_both_ends(
 ) -> None:
     monkeypatch.setattr(heaps, "_WHOLE", 1000)
     monkeypatch.setattr(heaps, "_ENDS", 1000)
-    bad = b"GCOL\1\0\0\0" + (4096).to_bytes(8, "little") + bytes(4080)
+    bad = b"GCOL\1\0\0\0" + (48).to_bytes(8, "little") + bytes(4080)
     for place, found in ((0, True), (5000, False), (9950, True)):
         content = bytearray(10000)
         content[place : place + 40] = bad[:40]

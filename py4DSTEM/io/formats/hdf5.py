@@ -30,6 +30,7 @@ from py4DSTEM.io.hdf5 import (
     storage_ok,
     walk_datasets,
 )
+from py4DSTEM.io.hdf5.array import fill_value
 from py4DSTEM.io.hdf5.chunks import ChunkGrid
 from py4DSTEM.io.hdf5.safety import external_links, find
 
@@ -144,7 +145,7 @@ def _storage_notes(dataset: h5py.Dataset) -> Iterator[str]:
     total = ChunkGrid.of(dataset.shape, dataset.chunks).size
     written = int(dataset.id.get_num_chunks())
     if written < total:
-        fill = plain(dataset.fillvalue)
+        fill = plain(fill_value(dataset))
         yield f"{total - written} of {total} chunks were never written and read as {fill}"
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from numpy.typing import DTypeLike
 
-from py4DSTEM.errors import FormatError, ShapeError
+from py4DSTEM.errors import CorruptFile, FormatError, ShapeError
 from py4DSTEM.io.hdf5.chunks import ChunkGrid, build_index
 from py4DSTEM.io.hdf5.codecs import Pipeline, filters_of
 from py4DSTEM.io.hdf5.safety import open_dataset
@@ -243,12 +243,26 @@ def _via_chunks(dataset: h5py.Dataset, layout: Layout, through: Source) -> Sourc
         return through
     file = RawFile(layout.path)
     index = build_index(dataset, grid, file.size)
-    return ViaChunks(layout, chunks, index, pipeline, _fill_value(dataset), file, through)
+    return ViaChunks(layout, chunks, index, pipeline, fill_value(dataset), file, through)
 
 
-def _fill_value(dataset: h5py.Dataset) -> np.generic:
-    """What unwritten chunks hold; zero where HDF5 was told never to fill."""
-    never = dataset.id.get_create_plist().get_fill_time() == h5py.h5d.FILL_TIME_NEVER
+def fill_value(dataset: h5py.Dataset) -> np.generic:
+    """What unwritten chunks hold; zero where HDF5 was told never to fill.
+
+    Raises
+    ------
+    CorruptFile
+        Its description contradicts itself: HDF5 crashes when it is asked nevertheless.
+    """
+    layout = dataset.id.get_create_plist()
+    try:
+        layout.fill_value_defined()
+    except (ValueError, RuntimeError) as error:
+        raise CorruptFile(
+            f"the fill value of {dataset.name!r} makes no sense: {error}",
+            path=dataset.file.filename, format="HDF5",
+        ) from error  # fmt: skip
+    never = layout.get_fill_time() == h5py.h5d.FILL_TIME_NEVER
     value: np.generic = dataset.dtype.type(0) if never else dataset.fillvalue
     return value
 

@@ -2,8 +2,8 @@
 
 Texts of variable length and ragged lists lie in global heaps: ``GCOL``, version, size, then
 objects of declared size, one after the other.  A free object of size 0, as a region of zeros
-makes it, keeps the library at one place without end, where no exception and no signal handler
-of Python reaches it.
+makes it, or a size that wraps around, keeps the library at one place without end, where no
+exception and no signal handler of Python reaches it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _refuse(path: str, at: int | None) -> None:
     if at is not None:
         raise CorruptFile(
             "a heap of texts or lists is damaged", path=path, format="HDF5", offset=at,
-            expected="objects that follow each other", got="one of size 0",
+            expected="objects that follow each other", got="one of impossible size",
             hint="It was not written or copied completely",
         )  # fmt: skip
 
@@ -127,10 +127,12 @@ def _endless(content: mmap.mmap, heap: int) -> int | None:
         return None
     end = heap + _SIZE.unpack_from(content, heap + 8)[0]
     at = heap + 16
-    while at + _OBJECT.size <= min(end, len(content)):
+    if end > len(content):
+        return heap
+    while at + _OBJECT.size <= end:
         index, _, length = _OBJECT.unpack_from(content, at)
         step = _OBJECT.size + (length + 7) // 8 * 8 if index else length
-        if step % (1 << 64) == 0:
+        if not 0 < step <= end - at:
             return at
         at += step
     return None
