@@ -17,8 +17,9 @@ from py4DSTEM.errors import CorruptFile, FormatError, Py4DSTEMWarning
 from py4DSTEM.io.format import ReadOptions
 from py4DSTEM.io.formats.blo import Blockfile
 from py4DSTEM.io.hdf5 import codecs, heaps
+from py4DSTEM.io.hdf5.safety import check_attribute
 from py4DSTEM.io.read import read_file
-from py4DSTEM.io.store import ragged
+from py4DSTEM.io.store import ragged, values
 from py4DSTEM.testing import formats
 from py4DSTEM.testing.formats import survey_damage, survey_places
 
@@ -57,6 +58,16 @@ def test_sizes_in_a_heap_that_wrap_around(tmp_path: Path, place: int, size: int)
     (tmp_path / "b.h5").write_bytes(content)
     with pytest.raises(CorruptFile, match="impossible size"):
         py4DSTEM.read(tmp_path / "b.h5")
+
+
+def test_attributes_that_declare_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("py4DSTEM.io.hdf5.safety._MAX_ATTRIBUTE", 1000)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["large"], file.attrs["small"] = np.arange(200.0), 1
+        assert values.attribute(file, "large", "nothing") == "nothing"
+        assert values.attribute(file, "small") == 1
+        with pytest.raises(CorruptFile, match=r"a\.h5.*'large' declares 1600 bytes"):
+            check_attribute(file, "large")
 
 
 def test_a_fill_value_on_which_hdf5_crashes(tmp_path: Path) -> None:

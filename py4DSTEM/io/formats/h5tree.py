@@ -10,6 +10,7 @@ import numpy as np
 
 from py4DSTEM.errors import CorruptFile, FormatError
 from py4DSTEM.io.hdf5 import find
+from py4DSTEM.io.hdf5.safety import check_attribute
 
 __all__ = ["SIGNATURE", "described", "group_tree", "plain", "value_of"]
 
@@ -75,6 +76,7 @@ def _attributes(node: Any, budget: list[int]) -> Iterator[tuple[str, Any]]:
         kind = node.attrs.get_id(name)
         if name in _INTERNAL:
             continue
+        check_attribute(node, name)
         if kind.shape is not None and int(np.prod(kind.shape, dtype=object)) <= _MAX_VALUES:
             yield f"@{name}", plain(node.attrs[name])
 

@@ -38,7 +38,7 @@ class Hspy(Format):
         try:
             with open_h5(source.path) as file:
                 known = file.get("Experiments", getclass=True) is not None
-                named = "HyperSpy" in str(file.attrs.get("file_format", ""))
+                named = "HyperSpy" in str(_attributes(file).get("file_format", ""))
         except Exception:  # another format says what is wrong with the file
             return Match.NO
         return Match.YES if known and named else Match.MAYBE if known else Match.NO
@@ -126,7 +126,7 @@ def _axes(group: Any, ndim: int) -> tuple[list[RawAxis], list[bool]]:
     """Axes in array order, and which of them are navigation axes."""
     raw, navigate = [], []
     for i in range(ndim):
-        attrs = dict(group[f"axis-{i}"].attrs) if f"axis-{i}" in group else {}
+        attrs = _attributes(group[f"axis-{i}"]) if f"axis-{i}" in group else {}
         name, unit = _plain(attrs.get("name")), _plain(attrs.get("units"))
         # A table of positions instead of a scale is an axis that is not uniform.
         scale = attrs.get("scale", None if "axis" in attrs else 1.0)
@@ -137,12 +137,22 @@ def _axes(group: Any, ndim: int) -> tuple[list[RawAxis], list[bool]]:
     return raw, navigate
 
 
+def _attributes(group: Any) -> dict[str, Any]:
+    """Of a group of HDF5, where their declared sizes are checked first, or of Zarr."""
+    if hasattr(group.attrs, "get_id"):
+        from py4DSTEM.io.hdf5.safety import check_attribute
+
+        for name in group.attrs:
+            check_attribute(group, name)
+    return dict(group.attrs)
+
+
 def _tree(group: Any, budget: list[int], depth: int = 0) -> dict[str, Any]:
     """Groups and attributes as nested dictionaries; arrays are named, not read."""
     out: dict[str, Any] = {}
     if depth > _MAX_DEPTH:
         return out
-    for key, value in dict(group.attrs).items():
+    for key, value in _attributes(group).items():
         budget[0] -= 1
         if budget[0] < 0:
             return out

@@ -27,6 +27,7 @@ from py4DSTEM.io.hdf5.heaps import check_heaps
 __all__ = [
     "DatasetInfo",
     "StorageReport",
+    "check_attribute",
     "check_dataset",
     "external_links",
     "find",
@@ -43,6 +44,7 @@ _Link: TypeAlias = "h5py.HardLink | h5py.SoftLink | h5py.ExternalLink | None"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_HOPS = 32  # links followed on the way to one object
 _MAX_NESTING = 8  # virtual datasets made of virtual datasets
+_MAX_ATTRIBUTE = 16 << 20  # bytes in memory
 _ALLOW = "If you trust the file, pass allow_external=True"
 _LOW_LEVEL = (OSError, RuntimeError, ValueError, KeyError, TypeError, UnicodeError)
 
@@ -412,6 +414,24 @@ def logical_bytes(dataset: h5py.Dataset) -> int:
     for n in dataset.shape or ():
         count *= int(n)
     return count * int(dataset.id.get_type().get_size())
+
+
+def check_attribute(node: Node, name: str) -> None:
+    """Refuse an attribute whose type or shape asks for more memory than any text or number needs.
+
+    Raises
+    ------
+    CorruptFile
+        It declares more than 16 MiB.
+    KeyError
+        There is none of that name.
+    """
+    found = node.attrs.get_id(name)
+    size = int(found.get_type().get_size())
+    for n in found.shape or ():
+        size *= int(n)
+    if size > _MAX_ATTRIBUTE:
+        raise _corrupt(node, f"attribute {name!r} declares {size} bytes")
 
 
 # ---------------------------------------------------------------- walk

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.errors import CorruptFile, FormatError
-from py4DSTEM.io.hdf5.safety import check_dataset, storage_ok
+from py4DSTEM.io.hdf5.safety import check_attribute, check_dataset, storage_ok
 
 __all__ = [
     "attribute",
@@ -45,6 +45,7 @@ def text(value: Any) -> str:
 def attribute(node: Any, name: str, default: Any = None) -> Any:
     """An attribute as a plain Python value; `default` where it is missing or unreadable."""
     try:
+        check_attribute(node, name)
         value = node.attrs.get(name)
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return default
