@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Tile", "TilePlan", "plan_tiles"]
 
-TARGET_BYTES = 4 * 1024**2
-"""Small enough to stay in a shared cache, large enough to hide the cost of a Python call."""
+TARGET_BYTES = 16 * 1024**2
+"""Large enough to hide what Python does for each tile, even with several workers."""
+LEAST_BYTES = 1024**2
+SHARES = 64
+"""A small scan is cut into about as many tiles, so that all workers find something to do."""
 MIN_PATTERNS = 16
 """Images reduced over a tile (mean, maximum) cost a pattern each; spread that over a few."""
 LARGEST_BYTES = 256 * 1024**2
@@ -113,7 +116,8 @@ def plan_tiles(data: LazyArray, limit_bytes: int) -> TilePlan:
             f"one pattern takes {pattern / 1e6:.0f} MB and a tile may take {limit_bytes / 1e6:.0f} "
             "MB: give more memory, e.g. RunOptions(memory='4 GB'), or bin the detector"
         )
-    wanted = max(TARGET_BYTES, MIN_PATTERNS * pattern)
+    share = nx * ny * pattern // SHARES
+    wanted = max(min(TARGET_BYTES, max(LEAST_BYTES, share)), MIN_PATTERNS * pattern)
     count = max(1, min(wanted, limit_bytes) // pattern)
     chunks = chunks_of(data)
     unit = (1, 1) if chunks is None else (min(chunks[0], nx), min(chunks[1], ny))
