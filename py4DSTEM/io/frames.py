@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import mmap
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,37 @@ __all__ = ["BlankFrames", "FileFrames", "JoinedFrames", "MemoryFrames", "count_f
 
 Array = NDArray[Any]
 Decoder = Callable[[Array], Array]
+
+
+MADV_POPULATE_READ = 22
+WORTHWHILE_BYTES = 1 << 18
+
+
+def _linux_madvise() -> Callable[[int, int, int], int] | None:
+    """``madvise`` of the C library; called through ctypes it lets other threads run."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None, use_errno=True)
+    library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    call: Callable[[int, int, int], int] = library.madvise
+    return call
+
+
+_madvise = _linux_madvise()
+
+
+def _mapped_in(part: Array) -> bool:
+    """Map the pages of a part of a file ahead, where the system can (Linux 5.14).
+
+    False where the file no longer reaches so far: touching that part would end the process.
+    """
+    if _madvise is None or part.nbytes < WORTHWHILE_BYTES:
+        return True
+    start = part.ctypes.data
+    inside = start % mmap.PAGESIZE
+    if _madvise(start - inside, part.nbytes + inside, MADV_POPULATE_READ) == 0:
+        return True
+    return ctypes.get_errno() != errno.EFAULT
 
 
 class FileFrames:
@@ -116,7 +150,12 @@ class FileFrames:
         at = self._offset + start * self._stride
         span = (count - 1) * self._stride + self._stored
         mapped = self._mapped()
-        flat = self._pread(at, span) if mapped is None else mapped[at : at + span]
+        if mapped is None:
+            flat = self._pread(at, span)
+        else:
+            flat = mapped[at : at + span]
+            if not _mapped_in(flat):
+                raise self._ended(at, span)
         return np.lib.stride_tricks.as_strided(
             flat, (count, self._stored), (self._stride, 1), writeable=False
         )
@@ -139,17 +178,19 @@ class FileFrames:
         while done < size:
             got = os.preadv(self._fd, [view[done:]], at + done)
             if got == 0:
-                raise CorruptFile(
-                    "the file ended while it was read",
-                    path=self.path,
-                    format=self.format,
-                    offset=at + done,
-                    expected=f"{size} bytes",
-                    got=f"{done} bytes",
-                    hint="Something is shortening the file: is it still being copied?",
-                )
+                raise self._ended(at + done, size - done)
             done += got
         return out
+
+    def _ended(self, at: int, missing: int) -> CorruptFile:
+        return CorruptFile(
+            "the file ended while it was read",
+            path=self.path,
+            format=self.format,
+            offset=at,
+            expected=f"{missing} bytes more",
+            hint="Something is shortening the file: is it still being copied?",
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_map": None, "_fd": None, "_mappable": True}
