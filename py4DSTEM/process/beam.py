@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError
@@ -65,6 +64,8 @@ def disk_of(pattern: NDArray[np.float64]) -> Beam:
     ParameterError
         The pattern has no intensity.
     """
+    from scipy import ndimage  # slow to import
+
     clean = ndimage.median_filter(np.nan_to_num(pattern, nan=0.0, posinf=0.0, neginf=0.0), 3)
     smooth = ndimage.gaussian_filter(clean, 1.0)
     if smooth.max() <= 0:
@@ -82,6 +83,8 @@ def disk_of(pattern: NDArray[np.float64]) -> Beam:
 def _region(
     smooth: NDArray[np.float64], peak: tuple[np.intp, ...], level: float
 ) -> NDArray[np.bool_]:
+    from scipy import ndimage  # slow to import
+
     labels, _ = ndimage.label(smooth > min(level, 0.999 * float(smooth[peak])))
     region: NDArray[np.bool_] = labels == labels[peak]
     return region

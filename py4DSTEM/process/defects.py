@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = [
     "counting_noise",
@@ -30,6 +29,8 @@ def neighbour_ranks(image: Float, *ranks: int) -> tuple[Float, ...]:
 
     Beyond its edge the image goes on as its own reflection.
     """
+    from scipy import ndimage  # slow to import
+
     wide = np.pad(image, 1, mode="symmetric")
     # A corner pixel would be three of its own neighbours: one too many to be told from them.
     wide[[0, 0, -1, -1], [0, -1, 0, -1]] = image[[1, 1, -2, -2], [1, -2, 1, -2]]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
@@ -427,6 +426,8 @@ def _shifted(com: Float, lit: Bool, Q_shape: tuple[int, ...]) -> Bool:
 
 def _odd(values: Float, known: Bool, least: float) -> Bool:
     """Positions unlike all their neighbours: beyond ten robust sigmas, and beyond `least`."""
+    from scipy import ndimage  # slow to import
+
     if known.sum() < 9:
         return np.zeros(values.shape, bool)
     filled = np.where(known, values, np.median(values[known]))
@@ -581,6 +582,8 @@ def _above(
     pattern: Float, center: tuple[float, float], radius: float, level: float
 ) -> tuple[Float, float]:
     """Centroid and area radius of the connected region above a level, on a grid of 1/4 px."""
+    from scipy import ndimage  # slow to import
+
     reach = 1.5 * radius + 2
     axes = [np.arange(max(0.0, c - reach), min(n - 1.0, c + reach) + 1e-9, 0.25)
             for c, n in zip(center, pattern.shape, strict=True)]  # fmt: skip
