@@ -79,6 +79,8 @@ def variants(peer: str, hdf5: bool) -> list[Variant]:
     return [
         Variant("ours, masks", peer, ("--detectors", "masks")),
         Variant("ours, shapes", peer, ("--detectors", "shapes")),
+        Variant("ours, masks, kept open", peer, ("--detectors", "masks", "--open", "once")),
+        Variant("ours, shapes, kept open", peer, ("--detectors", "shapes", "--open", "once")),
     ]
 
 

@@ -2,6 +2,7 @@
 
 ``--detectors shapes`` uses Disk and Annulus, whose edge pixels are weighted; ``--detectors masks``
 uses the boolean masks of the benchmark, the same sums as every other peer computes.
+``--open once`` keeps the scan open between calls; ``each`` opens the file within the clock.
 """
 
 from __future__ import annotations
@@ -60,20 +61,21 @@ def stack_of_two(result) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     """Start the worker."""
-    options = arguments(__doc__, detectors=("masks", "shapes"))
+    options = arguments(__doc__, detectors=("masks", "shapes"), open=("each", "once"))
     scan = options.scan
 
     def make() -> dict:
         import py4DSTEM
 
         settings = py4DSTEM.RunOptions(workers=options.workers)
+        kept = py4DSTEM.read(scan.path) if options.open == "once" else None
 
         def job(name: str):
             wanted = operations(name, options.detectors, scan)
             names = list(scan.masks(name))
 
             def run() -> Answer:
-                cube = py4DSTEM.read(scan.path)
+                cube = py4DSTEM.read(scan.path) if kept is None else kept
                 return Answer(unpack(py4DSTEM.run(wanted, cube, options=settings), name, names))
 
             return run
