@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from py4DSTEM.core.axis import Axis
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
 from py4DSTEM.units import electron_wavelength_A, is_angle, is_reciprocal, unit_factor
 
-__all__ = ["Calibration", "Ellipse"]
+__all__ = ["Calibration", "Ellipse", "Measured", "updated"]
 
 Pair = tuple[float, float]
 
@@ -158,9 +158,7 @@ class Calibration:
     def mean_origin_px(self) -> Pair:
         """The origin, averaged over the scan where it varies (positions without one left out)."""
         if self.origin_px is None:
-            raise CalibrationMissing(
-                "origin", "find_beam(cube) finds it; with_calibration(origin_px=(qx, qy)) keeps it"
-            )
+            raise _origin_missing()
         known = self.origin_px[np.isfinite(self.origin_px).all(-1)]
         if not len(known):
             raise CalibrationMissing("origin", "none could be measured at any scan position")
@@ -199,6 +197,35 @@ class Calibration:
             )
         return self.semiangle_mrad / math.sqrt(math.prod(self.Q_steps("mrad")))
 
+    # ---- coordinates -----------------------------------------------------------------------------
+    def Q_matrix(self, unit: str = "px") -> NDArray[np.float64]:
+        """Matrix M (2, 2) from detector offsets to calibrated vectors: ``v = M (p - origin)``.
+
+        Ellipse, pixel size, flip and rotation in the order of the class; what is not known is left
+        out (a missing pixel size only where `unit` is ``"px"``).
+
+        Raises
+        ------
+        CalibrationMissing
+            `unit` is physical and the pixel size is not known.
+        """
+        matrix = np.diag(self.Q_steps(unit))
+        if self.ellipse is not None:
+            matrix = matrix @ self.ellipse.correction()
+        if self.flip:
+            matrix = matrix[::-1]
+        if self.rotation_rad:
+            c, s = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
+            matrix = np.array([[c, -s], [s, c]]) @ matrix
+        return matrix
+
+    def origins(self, R_shape: Pair | tuple[int, int]) -> NDArray[np.float64]:
+        """The origin of every scan position, (Rx, Ry, 2) float64; NaN where there is none."""
+        if self.origin_px is None:
+            raise _origin_missing()
+        whole: NDArray[np.float64] = np.broadcast_to(self.origin_px, (*map(int, R_shape), 2))
+        return whole
+
     # ---- changes ---------------------------------------------------------------------------------
     def replace(
         self,
@@ -236,6 +263,55 @@ class Calibration:
         changes["R"] = _rescaled(self.R, R_pixel_size, R_pixel_units)
         changes["Q"] = _rescaled(self.Q, Q_pixel_size, Q_pixel_units)
         return replace(self, **changes)
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A measured quantity that knows which entries of a calibration it gives."""
+
+    def calibration_changes(self) -> dict[str, Any]:
+        """Keyword arguments of `Calibration.replace`."""
+
+
+def updated(
+    calibration: Calibration, *known: Calibration | Measured, **changes: Any
+) -> Calibration:
+    """`calibration` with what was measured, in the order given, and then `changes`.
+
+    A `Calibration` among `known` replaces everything before it.  The values of `changes` may be
+    measured ones too; ``origin``, ``rotation`` and ``pixel_size`` must be.
+    """
+    for value in known:
+        if isinstance(value, Calibration):
+            calibration = value
+        elif isinstance(value, Measured):
+            calibration = calibration.replace(**value.calibration_changes())
+        else:
+            raise ParameterError(
+                f"a calibration is made of Calibration or measured values, not {value!r}"
+            )
+    plain = {}
+    for name, value in changes.items():
+        if isinstance(value, Measured):
+            calibration = calibration.replace(**value.calibration_changes())
+        elif name in ("origin", "rotation", "pixel_size") and value is not None:
+            remedy = {
+                "origin": "origin_px",
+                "rotation": "rotation_rad",
+                "pixel_size": "Q_pixel_size",
+            }
+            raise ParameterError(f"{name}= takes a measured value; numbers go to {remedy[name]}=")
+        elif value is not None:
+            plain[name] = value
+    return calibration.replace(**plain)
+
+
+def _origin_missing() -> CalibrationMissing:
+    return CalibrationMissing(
+        "origin",
+        "measure_origin(cube) finds it at every position (find_beam(cube) for a first look); "
+        "with_calibration(origin_px=(qx, qy)) keeps it",
+    )
 
 
 def _check_positive(name: str, value: float | None) -> None:

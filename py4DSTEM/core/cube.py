@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from py4DSTEM.core import geometry
-from py4DSTEM.core.calibration import Calibration, Ellipse
+from py4DSTEM.core.calibration import Calibration, Ellipse, Measured, updated
 from py4DSTEM.core.geometry import Pairs
 from py4DSTEM.core.history import History
 from py4DSTEM.core.lazy import Cast, LazyArray
@@ -184,14 +184,16 @@ class Cube:
 
     def with_calibration(
         self,
-        calibration: Calibration | None = None,
-        *,
+        *known: Calibration | Measured,
+        origin: Measured | None = None,
+        ellipse: Measured | Ellipse | Sequence[float] | None = None,
+        pixel_size: Measured | None = None,
+        rotation: Measured | None = None,
         R_pixel_size: float | Sequence[float] | None = None,
         R_pixel_units: str | None = None,
         Q_pixel_size: float | Sequence[float] | None = None,
         Q_pixel_units: str | None = None,
         origin_px: ArrayLike | None = None,
-        ellipse: Ellipse | Sequence[float] | None = None,
         rotation_rad: float | None = None,
         flip: bool | None = None,
         energy_eV: float | None = None,
@@ -200,16 +202,23 @@ class Cube:
     ) -> Self:
         """A cube with a new calibration, or with some of its quantities changed.
 
-        Pixel sizes may be one number or ``(x, y)``; ``origin_px`` is ``(qx, qy)`` or (Rx, Ry, 2);
-        ``ellipse`` is ``(a, b, theta_rad)``.  What is left out stays as it was.
+        What `measure_origin`, `measure_ellipse`, `measure_pixel_size`, `measure_rotation` and
+        `measure_probe` return may be given as it is, by position or by name.  Pixel sizes may be
+        one number or ``(x, y)``; ``origin_px`` is ``(qx, qy)`` or (Rx, Ry, 2); ``ellipse`` may be
+        ``(a, b, theta_rad)``.  What is left out stays as it was.
         """
-        changed = (calibration or self.calibration).replace(
+        changed = updated(
+            self.calibration,
+            *known,
+            origin=origin,
+            ellipse=ellipse,
+            pixel_size=pixel_size,
+            rotation=rotation,
             R_pixel_size=R_pixel_size,
             R_pixel_units=R_pixel_units,
             Q_pixel_size=Q_pixel_size,
             Q_pixel_units=Q_pixel_units,
             origin_px=origin_px,
-            ellipse=ellipse,
             rotation_rad=rotation_rad,
             flip=flip,
             energy_eV=energy_eV,

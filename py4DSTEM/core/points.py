@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import Calibration, Measured, updated
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import ShapeError
 
@@ -73,6 +73,55 @@ class PointTable:
     def counts(self) -> NDArray[np.int64]:
         """Points per scan position, (Rx, Ry)."""
         return np.diff(self.offsets).reshape(self.shape)
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """Scan position of every point, (n, 2) as (rx, ry)."""
+        flat = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        return np.stack(np.divmod(flat, max(self.shape[1], 1)), axis=-1)
+
+    def vectors(self, unit: str | None = None) -> NDArray[np.float64]:
+        """Calibrated scattering vectors of every point, (n, 2) float64.
+
+        Origin, ellipse, pixel size, flip and rotation in the order of `Calibration`; `unit` is
+        that of the calibration unless given (``"px"``, ``"mrad"``, ``"A^-1"`` …).  NaN where the
+        origin of a position is not known.
+
+        Raises
+        ------
+        CalibrationMissing
+            There is no origin, or no pixel size for a physical `unit`.
+        """
+        unit = self.vector_unit if unit is None else unit
+        rx, ry = self.positions.T
+        origin = self.calibration.origins(self.shape)[rx, ry]
+        raw = np.stack([self.points["qx"], self.points["qy"]], axis=-1).astype(np.float64)
+        calibrated: NDArray[np.float64] = (raw - origin) @ self.calibration.Q_matrix(unit).T
+        return calibrated
+
+    @property
+    def vector_unit(self) -> str:
+        """The unit of `vectors`: of the calibrated detector axes, else ``"px"``."""
+        axis = self.calibration.Q[0]
+        return axis.unit if axis.calibrated else "px"
+
+    def select(self, keep: NDArray[np.bool_]) -> Self:
+        """The points for which ``keep`` (n,) is True, at the same positions."""
+        keep = np.asarray(keep)
+        if keep.shape != (len(self),) or keep.dtype != bool:
+            raise ShapeError(f"keep must be {len(self)} bools, one per point, not {keep.shape}")
+        kept = np.concatenate([[0], np.cumsum(keep)])[self.offsets]
+        return replace(self, points=self.points[keep], offsets=kept)
+
+    def with_calibration(self, *known: Calibration | Measured, **changes: Any) -> Self:
+        """The same points with a new calibration, or parts of it (as for `DataCube`)."""
+        calibration = updated(self.calibration, *known, **changes)
+        origin = calibration.origin_px
+        if origin is not None and origin.ndim == 3 and origin.shape[:2] != tuple(self.shape):
+            raise ShapeError(
+                f"an origin for {origin.shape[:2]} positions; the scan is {self.shape}"
+            )
+        return replace(self, calibration=calibration)
 
     def __getitem__(self, position: tuple[int, int]) -> NDArray[Any]:
         rx, ry = position

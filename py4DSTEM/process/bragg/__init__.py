@@ -1,0 +1,1 @@
+"""Bragg disks: templates, detection, refinement, and what is made of the peaks."""

@@ -1,0 +1,60 @@
+"""Bragg peaks: where the disks of every pattern are, and how well that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from py4DSTEM.core.points import PointTable
+
+__all__ = ["PEAK_DTYPE", "BraggPeaks"]
+
+PEAK_DTYPE = np.dtype(
+    [
+        ("qx", "f8"),
+        ("qy", "f8"),
+        ("intensity", "f8"),
+        ("sigma_qx", "f8"),
+        ("sigma_qy", "f8"),
+        ("cov_qxqy", "f8"),
+        ("background", "f4"),
+        ("significance", "f4"),
+        ("chi2", "f4"),
+        ("slope_x", "f4"),
+        ("slope_y", "f4"),
+        ("sigma_slope", "f4"),
+        ("coupling", "f4"),
+    ]
+)
+"""Fields of a table of Bragg peaks; see `BraggPeaks`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BraggPeaks(PointTable):
+    """The Bragg disks of every scan position.
+
+    ``peaks[rx, ry]`` is a structured array with the fields
+
+    - ``qx, qy``: centre of the disk in detector pixels (raw: nothing calibrated);
+    - ``intensity``: counts in the disk above background;
+    - ``sigma_qx, sigma_qy, cov_qxqy``: one-sigma uncertainties (px) and covariance (px²) of the
+      centre from the counts; NaN where they were not asked for;
+    - ``background``: counts per pixel beside and under the disk;
+    - ``significance``: intensity over its own uncertainty;
+    - ``chi2``: reduced χ² of the fit of the disk, near 1 where the template describes it;
+    - ``slope_x, slope_y``: relative change of intensity per pixel across the disk (excitation
+      error), with its uncertainty ``sigma_slope``;
+    - ``coupling``: ∂(centre)/∂(slope) in px², the same along x and y: a slope known to be s rather
+      than the fitted one moves the centre by ``coupling * (s - slope)`` and lowers its variance.
+
+    Parameters
+    ----------
+    report : mapping
+        How the search went: parameters that were chosen and why, counts of what was left out.
+    """
+
+    name: str = "bragg peaks"
+    report: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Measure what a calibration holds: origin, ellipse, pixel size, rotation."""
