@@ -40,6 +40,9 @@ from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.plot.draw import show as show
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
+from py4DSTEM.process.bragg.images import bragg_virtual_image as bragg_virtual_image
+from py4DSTEM.process.bragg.peaks import BraggPeaks as BraggPeaks
+from py4DSTEM.process.bragg.vector_map import bragg_vector_map as bragg_vector_map
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain
@@ -57,6 +60,9 @@ from py4DSTEM.process.diffraction import mean_pattern as mean_pattern
 from py4DSTEM.process.diffraction import std_pattern as std_pattern
 from py4DSTEM.process.median import MedianPattern as MedianPattern
 from py4DSTEM.process.median import median_pattern as median_pattern
+from py4DSTEM.process.probe import Probe as Probe
+from py4DSTEM.process.probe import measure_probe as measure_probe
+from py4DSTEM.process.probe import synthetic_probe as synthetic_probe
 from py4DSTEM.process.quality import Quality as Quality
 from py4DSTEM.process.quality import QualityEntry as QualityEntry
 from py4DSTEM.process.quality import QualityReport as QualityReport

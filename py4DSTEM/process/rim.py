@@ -1,0 +1,478 @@
+"""Least-squares fit of a soft-edged, possibly elliptical disk to a pattern."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from py4DSTEM.core.calibration import Ellipse
+from py4DSTEM.errors import ParameterError, ShapeError, SolveError
+
+__all__ = ["RimFit", "fit_rim", "rim_radius", "soft_disk"]
+
+Float = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+SIGNIFICANT_CHI2 = 11.83
+"""χ² of two parameters that chance exceeds as seldom as three sigma of one."""
+STRUCTURE = 0.12
+"""Relative contrast (rms) inside the disk above which the probe counts as patterned."""
+LEAST_COUNTS_RATIO = 7.0
+"""Height of the disk over its own uncertainty below which there is no beam."""
+_PASSES = 4
+
+
+@dataclass(frozen=True, eq=False)
+class RimFit:
+    """A soft-edged disk ``background + height (1 + ramp·p/R) erfc((ρ − R)/(√2 σ)) / 2``.
+
+    Parameters
+    ----------
+    center, radius_px, edge_px, rim
+        As of a `Probe`.
+    height, background : float
+        Of the disk and beside it, in the units of the pattern.
+    ramp : (float, float)
+        Relative change of the height from the centre to the rim along x and y.
+    sigma_center, sigma_radius_px, sigma_edge_px
+        One-sigma uncertainties: covariance times reduced χ².
+    chi2 : float
+        Reduced χ² before that; near one by construction of the weights, see `fit_rim`.
+    misfit : float
+        Rms by which the rim differs from the model beyond counting noise, over the height.
+    structure : float
+        Rms contrast inside the disk beyond counting noise, over the height.
+    patterned : bool
+        Whether that is the pattern of a structured aperture.
+    used : (Qx, Qy) bool
+        Pixels that were fitted.
+    """
+
+    center: tuple[float, float]
+    radius_px: float
+    edge_px: float
+    rim: Ellipse
+    height: float
+    background: float
+    ramp: tuple[float, float]
+    sigma_center: tuple[float, float]
+    sigma_radius_px: float
+    sigma_edge_px: float
+    chi2: float
+    misfit: float
+    structure: float
+    patterned: bool
+    used: Bool
+
+
+# ---- the model -----------------------------------------------------------------------------------
+def rim_radius(x: ArrayLike, y: ArrayLike, rim: Ellipse) -> Float:
+    """Distance of offsets (x, y) from the centre in the metric of the rim.
+
+    ``ρ = √(ab) √((u/a)² + (v/b)²)``, u along the semi-axis a: on the rim ρ is the geometric mean of
+    the semi-axes; areas are kept.
+    """
+    metric = rim.correction() * math.sqrt(rim.a / rim.b)
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    u, v = metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y
+    radius: Float = np.hypot(u, v)
+    return radius
+
+
+def soft_disk(rho: ArrayLike, radius_px: float, edge_px: float) -> Float:
+    """``erfc((ρ − R)/(√2 σ)) / 2``: one inside, one half on the rim, zero outside."""
+    from scipy.special import erfc  # slow to import
+
+    disk: Float = 0.5 * erfc((np.asarray(rho, float) - radius_px) / (math.sqrt(2) * edge_px))
+    return disk
+
+
+def _ellipse(radius_px: float, stretch: Float) -> Ellipse:
+    """Semi-axes ``R e^{±ε}`` with ``(ε cos 2θ, ε sin 2θ) = stretch``."""
+    strength = math.hypot(*stretch)
+    theta = 0.5 * math.atan2(stretch[1], stretch[0]) % math.pi if strength else 0.0
+    factor = math.exp(strength)
+    return Ellipse(radius_px * factor, radius_px / factor, theta)
+
+
+# Order of the parameters: centre, radius, log edge, height, background, ramp, stretch.
+_CX, _CY, _R, _LOG_EDGE, _HEIGHT, _BACK, _RX, _RY, _E1, _E2 = range(10)
+
+
+def _model(p: Float, i: Float, j: Float) -> Float:
+    x, y = i - p[_CX], j - p[_CY]
+    rho = rim_radius(x, y, _ellipse(p[_R], p[_E1:]))
+    level = p[_HEIGHT] * (1 + (p[_RX] * x + p[_RY] * y) / p[_R])
+    model: Float = p[_BACK] + level * soft_disk(rho, p[_R], math.exp(p[_LOG_EDGE]))
+    return model
+
+
+# ---- a first guess -------------------------------------------------------------------------------
+def _spikes(values: Float, known: Bool) -> Bool:
+    """Pixels far above or below all eight neighbours: no disk that is resolved has them."""
+    from scipy import ndimage  # slow to import
+
+    ring = np.ones((3, 3), bool)
+    ring[1, 1] = False
+    top = ndimage.maximum_filter(np.where(known, values, -np.inf), footprint=ring, mode="nearest")
+    low = ndimage.minimum_filter(np.where(known, values, np.inf), footprint=ring, mode="nearest")
+    top, low = np.where(np.isfinite(top), top, 0.0), np.where(np.isfinite(low), low, 0.0)
+    noise = 5 * np.sqrt(np.maximum(np.abs(top), np.abs(low)))
+    hot = (values > 2 * np.abs(top) + noise) & known
+    dead = (values < low / 2 - noise) & known
+    spikes: Bool = hot | dead
+    return spikes
+
+
+def _guess(values: Float) -> tuple[float, float, float, float]:
+    """Centre, radius and height of the brightest disk; a rim cut by the detector is completed."""
+    from scipy import ndimage  # slow to import
+
+    smooth = ndimage.gaussian_filter(ndimage.median_filter(values, 3), 0.7)
+    if smooth.max() <= 0:
+        raise ParameterError(
+            "no beam in an empty pattern: give a pattern with the unscattered disk"
+        )
+    peak = np.unravel_index(int(smooth.argmax()), smooth.shape)
+    level = 0.5 * float(smooth[peak])
+    for _ in range(3):
+        region = _around(smooth > level, peak)
+        level = min(0.5 * float(np.median(smooth[region])), 0.99 * float(smooth[peak]))
+    region = _closed(smooth > level, peak)
+    cx, cy, radius = _circle(region)
+    return cx, cy, radius, 2 * level
+
+
+def _around(bright: Bool, peak: tuple[np.intp, ...]) -> Bool:
+    from scipy import ndimage  # slow to import
+
+    labels, _ = ndimage.label(bright)
+    region: Bool = labels == labels[peak]
+    return region if bright[peak] else np.zeros_like(bright)
+
+
+def _closed(bright: Bool, peak: tuple[np.intp, ...]) -> Bool:
+    """The region of the peak, joined over the dark rings and spokes of a structured aperture.
+
+    A larger region is taken where it is as round as a disk; two disks together are not.
+    """
+    from scipy import ndimage  # slow to import
+
+    region: Bool = ndimage.binary_fill_holes(_around(bright, peak))
+    for _ in range(8):
+        reach = max(1, round(0.35 * math.sqrt(region.sum() / math.pi)))
+        i, j = np.ogrid[-reach : reach + 1, -reach : reach + 1]
+        padded = np.pad(bright | region, reach)
+        joined = ndimage.binary_closing(padded, i * i + j * j <= reach * reach)
+        joined = joined[reach:-reach, reach:-reach]
+        larger = ndimage.binary_fill_holes(_around(joined, peak))
+        if larger.sum() <= 1.05 * region.sum() or _roundness(larger) < 0.85:
+            break
+        region = larger
+    return region
+
+
+def _roundness(region: Bool) -> float:
+    """Area over that of the circle of the second moments' largest semi-axis; one for a disk."""
+    i, j = np.nonzero(region)
+    if len(i) < 9:
+        return 0.0
+    largest = float(np.linalg.eigvalsh(np.cov(i, j))[-1])
+    return len(i) / (math.pi * 4 * largest)
+
+
+def _circle(region: Bool) -> tuple[float, float, float]:
+    """Circle through the outline of a region, where that is not the border of the detector."""
+    from scipy import ndimage  # slow to import
+
+    outline = region & ~ndimage.binary_erosion(region, border_value=1)
+    i, j = (a.astype(float) for a in np.nonzero(outline))
+    area_radius = math.sqrt(region.sum() / math.pi)
+    middle = [float(a.mean()) for a in np.nonzero(region)]
+    if len(i) < 6:
+        return middle[0], middle[1], max(area_radius, 0.6)
+    matrix = np.stack([i - middle[0], j - middle[1], np.ones_like(i)], axis=1)
+    right = (matrix[:, :2] ** 2).sum(axis=1)
+    a, b, c = np.linalg.lstsq(matrix, right, rcond=None)[0]
+    radius = math.sqrt(max(c + (a * a + b * b) / 4, 0.36))
+    return middle[0] + a / 2, middle[1] + b / 2, radius + 0.4  # outline pixels lie inside
+
+
+# ---- the fit -------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Pixels near the disk, those that count, and how noisy they are."""
+
+    i: Float
+    j: Float
+    values: Float
+    ceiling: float
+    shape: tuple[int, int]
+    index: tuple[NDArray[np.intp], NDArray[np.intp]]
+
+    def residual(self, p: Float) -> Float:
+        """Data minus model; a saturated pixel tells only when the model is below it."""
+        difference = self.values - _model(p, self.i, self.j)
+        return np.where((self.values >= self.ceiling) & (difference < 0), 0.0, difference)
+
+    def rho(self, p: Float) -> Float:
+        return rim_radius(self.i - p[_CX], self.j - p[_CY], _ellipse(p[_R], p[_E1:]))
+
+    def select(self, keep: Bool) -> _Window:
+        index = (self.index[0][keep], self.index[1][keep])
+        return replace(self, i=self.i[keep], j=self.j[keep], values=self.values[keep], index=index)
+
+
+def _window(values: Float, known: Bool, p: Float, ceiling: float) -> _Window:
+    """Pixels within the rim and a margin that holds the edge but not the neighbouring disks."""
+    i, j = np.indices(values.shape, dtype=np.float64)
+    rho = rim_radius(i - p[_CX], j - p[_CY], _ellipse(p[_R], p[_E1:]))
+    margin = max(3.0, 0.35 * p[_R], 4 * math.exp(p[_LOG_EDGE]))
+    near: Bool = known & (rho < p[_R] + margin)
+    rows, columns = np.nonzero(near)
+    shape = (values.shape[0], values.shape[1])
+    return _Window(i[near], j[near], values[near], ceiling, shape, (rows, columns))
+
+
+def _ceiling(values: Float, known: Bool, height: float) -> float:
+    """Level at which the detector saturates; infinite where it does not show."""
+    top = float(values[known].max())
+    plateau = int((values[known] == top).sum())
+    disk = int((values[known] > 0.5 * height).sum())
+    return top if top > 100 and plateau >= max(5, 0.25 * disk) else math.inf
+
+
+def _bounds(p: Float, shape: tuple[int, int], free: Bool) -> tuple[Float, Float]:
+    radius, height = p[_R], abs(p[_HEIGHT])
+    low = np.array(
+        [p[_CX] - radius, p[_CY] - radius, 0.3, math.log(0.08), 1e-3 * height, -height,
+         -1.5, -1.5, -0.3, -0.3]
+    )  # fmt: skip
+    high = np.array(
+        [p[_CX] + radius, p[_CY] + radius, 2.0 * max(shape), math.log(radius + 1), 50 * height,
+         2 * height, 1.5, 1.5, 0.3, 0.3]
+    )  # fmt: skip
+    return low[free], high[free]
+
+
+def _solve(window: _Window, p: Float, noise: Float, free: Bool, loss: str) -> tuple[Float, Float]:
+    """Parameters and covariance (free ones, before scaling)."""
+    from scipy.optimize import least_squares  # slow to import
+
+    def residual(part: Float) -> Float:
+        q = p.copy()
+        q[free] = part
+        return window.residual(q) / noise
+
+    low, high = _bounds(p, window.shape, free)
+    start = np.clip(p[free], low + 1e-9 * (high - low), high - 1e-9 * (high - low))
+    scale = np.array([1, 1, 1, 0.3, p[_HEIGHT], p[_HEIGHT], 1, 1, 0.1, 0.1])[free]
+    found = least_squares(
+        residual, start, "3-point", (low, high), x_scale=scale, loss=loss, max_nfev=200
+    )
+    if not np.isfinite(found.x).all():
+        raise SolveError("the fit of the disk met numbers that are not finite")
+    q = p.copy()
+    q[free] = found.x
+    covariance = np.linalg.pinv(found.jac.T @ found.jac)
+    return q, covariance
+
+
+@dataclass(frozen=True)
+class _Noise:
+    """Variance ``gain * model + (misfit * A)² * near the rim + (structure * A)² * inside``."""
+
+    gain: float
+    misfit: float
+    structure: float
+
+    def sigma(self, window: _Window, p: Float) -> Float:
+        model = np.maximum(_model(p, window.i, window.j), 2e-3 * p[_HEIGHT])
+        share = soft_disk(window.rho(p), p[_R], math.exp(p[_LOG_EDGE]))
+        model_error = (self.misfit + self.structure * share) * p[_HEIGHT]
+        least = 1e-4 * p[_HEIGHT]
+        sigma: Float = np.sqrt(self.gain * model + model_error**2 + least**2)
+        return sigma
+
+
+def _noise(window: _Window, p: Float, gain: float | None) -> _Noise:
+    """Noise as the residuals show it; `gain` where it is known."""
+    residual, rho, edge = window.residual(p), window.rho(p), math.exp(p[_LOG_EDGE])
+    inside = rho < p[_R] - 2.5 * edge - 0.5
+    structure, white = _structure(window, residual, inside)
+    if gain is None:
+        gain = white / p[_HEIGHT]
+    near = np.abs(rho - p[_R]) < 2.5 * edge + 0.5
+    expected = gain * np.maximum(_model(p, window.i, window.j), 0)
+    beyond = np.clip(residual, -0.5 * p[_HEIGHT], 0.5 * p[_HEIGHT]) ** 2 - expected
+    misfit = math.sqrt(max(float(beyond[near].mean()) if near.any() else 0.0, 0.0)) / p[_HEIGHT]
+    structure = math.sqrt(structure) / p[_HEIGHT]
+    return _Noise(gain, misfit, structure if structure > STRUCTURE else 0.0)
+
+
+def _structure(window: _Window, residual: Float, inside: Bool) -> tuple[float, float]:
+    """Variance inside the disk that neighbouring pixels share, and what is left: white noise.
+
+    A smooth surface (second order) is no structure.  The covariance of neighbours does not contain
+    counting noise, whatever the gain; below five times its own uncertainty it counts as zero.
+    """
+    if inside.sum() < 12:
+        return 0.0, 0.0
+    i, j = window.i[inside], window.j[inside]
+    x, y = i - i.mean(), j - j.mean()
+    surface = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=1)
+    rest = residual[inside] - surface @ np.linalg.lstsq(surface, residual[inside], rcond=None)[0]
+    image = np.full(window.shape, np.nan)
+    image[i.astype(int), j.astype(int)] = rest
+    pairs = np.concatenate(
+        [(image[1:] * image[:-1]).ravel(), (image[:, 1:] * image[:, :-1]).ravel()]
+    )
+    pairs = pairs[np.isfinite(pairs)]
+    total = float((rest**2).sum() / max(len(rest) - 6, 1))
+    if len(pairs) < 12:
+        return 0.0, total
+    shared = float(pairs.mean())
+    if shared < 5 * total / math.sqrt(len(pairs)):
+        return 0.0, total
+    return shared, max(total - shared, 0.0)
+
+
+def fit_rim(pattern: ArrayLike, *, gain: float | None = None) -> RimFit:
+    """Fit the brightest disk of a pattern.
+
+    Parameters
+    ----------
+    pattern : (Qx, Qy) real
+        NaN and infinite pixels are left out.
+    gain : float, optional
+        Variance over mean of the counting noise; None: one for integers, else as the inside of the
+        disk shows it.
+
+    Raises
+    ------
+    ShapeError
+        Not one pattern.
+    ParameterError
+        No intensity, no disk, or no rim within the pattern.
+
+    Notes
+    -----
+    Weighted least squares over the pixels of the disk and a margin.  The variance of a pixel is
+    ``gain * model + (misfit * height)²``: what the residuals at the rim show beyond counting noise
+    (an edge that is not Gaussian) is added to it, so that high doses do not turn the shape of the
+    edge into a bias.
+    """
+    values, known, gain = _checked(pattern, gain)
+    known &= ~_spikes(values, known)
+    filled = _filled(values, known)
+    cx, cy, radius, height = _guess(filled)
+    _check_inside(cx, cy, radius, values.shape)
+    p = np.array([cx, cy, radius, math.log(max(0.5, 0.1 * radius)), height, 0, 0, 0, 0, 0], float)
+    ceiling = _ceiling(values, known, height)
+    free = np.ones(10, bool)
+    free[_RX:] = False
+    window = _window(values, known, p, ceiling)
+    p, _ = _solve(window, p, np.full(len(window.i), 0.1 * height), free, "soft_l1")
+    _check_inside(p[_CX], p[_CY], p[_R], values.shape)
+    free[_RX:_E1] = math.isinf(ceiling)  # a plateau hides the slope
+    for k in range(_PASSES):
+        free[_E1:] = k > 0
+        window = _window(values, known, p, ceiling)
+        noise = _noise(window, p, gain)
+        window = window.select(_believable(window, p, noise))
+        p, covariance = _solve(window, p, noise.sigma(window, p), free, "linear")
+    if not _elliptical(p, covariance, _scale(window, p, noise, free)):
+        free[_E1:], p[_E1:] = False, 0.0
+        p, covariance = _solve(window, p, noise.sigma(window, p), free, "linear")
+    return _result(window, p, covariance, free, noise, gain)
+
+
+def _checked(pattern: ArrayLike, gain: float | None) -> tuple[Float, Bool, float | None]:
+    array = np.asarray(pattern)
+    if array.ndim != 2 or min(array.shape, default=0) < 4:
+        raise ShapeError(f"a probe is measured in one pattern (Qx, Qy), not {array.shape}")
+    if array.dtype.kind not in "buif":
+        raise ParameterError(f"a pattern holds real numbers, not {array.dtype}")
+    values = array.astype(np.float64)
+    known = np.isfinite(values)
+    if not known.any():
+        raise ParameterError("no pixel of the pattern is finite: choose another pattern")
+    if array.dtype.kind in "bui" and gain is None:
+        gain = 1.0
+    return np.where(known, values, 0.0), known, gain
+
+
+def _filled(values: Float, known: Bool) -> Float:
+    """Unknown pixels replaced by the median of their neighbours."""
+    from scipy import ndimage  # slow to import
+
+    return np.where(known, values, ndimage.median_filter(np.where(known, values, 0.0), 5))
+
+
+def _check_inside(cx: float, cy: float, radius: float, shape: tuple[int, ...]) -> None:
+    """A quarter of the rim must lie on the detector."""
+    angle = np.linspace(0, 2 * math.pi, 180, endpoint=False)
+    x, y = cx + radius * np.cos(angle), cy + radius * np.sin(angle)
+    seen = (x > 0) & (x < shape[0] - 1) & (y > 0) & (y < shape[1] - 1)
+    if seen.mean() < 0.25:
+        raise ParameterError(
+            f"no rim of a disk within the pattern of {shape} pixels (radius {radius:.3g} px about "
+            f"({cx:.3g}, {cy:.3g})): there is no beam, or it is larger than the detector; "
+            "use a vacuum pattern that shows the whole disk"
+        )
+
+
+def _believable(window: _Window, p: Float, noise: _Noise) -> Bool:
+    """Pixels that are no outliers: neither defects nor parts of another disk."""
+    ratio = window.residual(p) / noise.sigma(window, p)
+    typical = max(1.0, 1.4826 * float(np.median(np.abs(ratio))))
+    keep: Bool = np.abs(ratio) < 6 * typical
+    return keep
+
+
+def _scale(window: _Window, p: Float, noise: _Noise, free: Bool) -> float:
+    """Reduced χ² of the disk and its rim; pixels that see next to nothing would only dilute it."""
+    lit = window.rho(p) < p[_R] + 2 * math.exp(p[_LOG_EDGE]) + 0.5
+    chi2 = float(((window.residual(p) / noise.sigma(window, p))[lit] ** 2).sum())
+    return chi2 / max(int(lit.sum()) - int(free.sum()), 1)
+
+
+def _elliptical(p: Float, covariance: Float, scale: float) -> bool:
+    stretch, block = p[_E1:], covariance[-2:, -2:] * scale
+    return bool(stretch @ np.linalg.pinv(block) @ stretch > SIGNIFICANT_CHI2)
+
+
+def _result(
+    window: _Window, p: Float, covariance: Float, free: Bool, noise: _Noise, gain: float | None
+) -> RimFit:
+    scale = _scale(window, p, noise, free)
+    sigma = np.sqrt(np.maximum(np.diag(covariance) * scale, 0))
+    edge = math.exp(p[_LOG_EDGE])
+    if not p[_HEIGHT] > LEAST_COUNTS_RATIO * sigma[_HEIGHT]:
+        raise ParameterError(
+            f"no beam: the brightest spot is {p[_HEIGHT]:.3g} ± {sigma[_HEIGHT]:.2g} high; use a "
+            "pattern with more counts, such as the mean of a vacuum scan"
+        )
+    used = np.zeros(window.shape, bool)
+    used[window.index] = True
+    final = _noise(window, p, gain)
+    return RimFit(
+        center=(float(p[_CX]), float(p[_CY])),
+        radius_px=float(p[_R]),
+        edge_px=edge,
+        rim=_ellipse(float(p[_R]), p[_E1:]),
+        height=float(p[_HEIGHT]),
+        background=float(p[_BACK]),
+        ramp=(float(p[_RX]), float(p[_RY])),
+        sigma_center=(float(sigma[_CX]), float(sigma[_CY])),
+        sigma_radius_px=float(sigma[_R]),
+        sigma_edge_px=float(sigma[_LOG_EDGE] * edge),
+        chi2=scale,
+        misfit=final.misfit,
+        structure=final.structure,
+        patterned=final.structure > 0,
+        used=used,
+    )
