@@ -74,6 +74,24 @@ class Detector(ABC):
         weights[edge] = self._coverage(i[edge] - qx, j[edge] - qy, transform)
         return weights
 
+    def weights_at(
+        self, points_px: Float, calibration: Calibration, centers_px: Float | None = None
+    ) -> Float:
+        """Weight of single positions, (n,) float64: 1 inside, 0 outside; NaN is outside.
+
+        Parameters
+        ----------
+        points_px : (n, 2) float64
+            (qx, qy) in raw detector pixels.
+        centers_px : (n, 2) float64, optional
+            Where a shape without a centre of its own lies for each of them; None: at the
+            calibrated origin (mean over the scan).
+        """
+        if self.center is not None or centers_px is None:
+            centers_px = np.array(self.center_px(calibration))
+        i, j = (points_px - centers_px).T
+        return (self._distance(i, j, _pixel_transform(calibration, self.units)) <= 0).astype(float)
+
     def _distance(self, i: Float, j: Float, transform: Float) -> Float:
         x = transform[0, 0] * i + transform[0, 1] * j
         y = transform[1, 0] * i + transform[1, 1] * j
@@ -267,6 +285,17 @@ class Mask(Detector):
         if self.data.shape != tuple(Q_shape):
             raise ShapeError(f"a mask of {self.data.shape} does not fit patterns of {Q_shape}")
         return np.array(self.data)
+
+    def weights_at(
+        self, points_px: Float, calibration: Calibration, centers_px: Float | None = None
+    ) -> Float:
+        """Weight of the pixel that each position lies in; 0 beside the mask."""
+        weights = np.zeros(len(points_px))
+        known = np.isfinite(points_px).all(axis=1)
+        i, j = np.floor(points_px[known] + 0.5).astype(np.int64).T
+        inside = (i >= 0) & (j >= 0) & (i < self.data.shape[0]) & (j < self.data.shape[1])
+        weights[np.flatnonzero(known)[inside]] = self.data[i[inside], j[inside]]
+        return weights
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mask) and np.array_equal(self.data, other.data)

@@ -136,7 +136,8 @@ class PointTable:
 
     def __repr__(self) -> str:
         fields = ", ".join(self.dtype.names or ())
-        return f"<PointTable {self.name!r} {self.shape}, {len(self)} points ({fields})>"
+        kind = type(self).__name__
+        return f"<{kind} {self.name!r} {self.shape}, {len(self)} points ({fields})>"
 
     def _repr_html_(self) -> str:
         from py4DSTEM.core.html import points_html

@@ -25,7 +25,7 @@ from py4DSTEM.errors import DependencyMissing, ParameterError
 from py4DSTEM.io.store import atomic
 from py4DSTEM.io.store.write import Aligned, Streamer, scan_chunks
 
-__all__ = ["EXPORTS", "export", "export_suffix"]
+__all__ = ["EXPORTS", "export", "export_suffix", "write_csv"]
 
 Array = NDArray[Any]
 
@@ -162,6 +162,10 @@ def _imported(package: str, purpose: str, extra: str) -> Any:
 
 # ---- tables --------------------------------------------------------------------------------------
 def _to_csv(part: Path, value: Any, stream: Streamer, bar: bool) -> None:
+    write_csv(part, value)
+
+
+def write_csv(part: Path, value: Any) -> None:
     """One row per point, or per row of an array."""
     with open(part, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)

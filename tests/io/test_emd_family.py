@@ -18,6 +18,8 @@ import py4DSTEM
 from py4DSTEM import ArrayResult, CorruptFile, DiffractionSlice, FormatError, PointTable, RealSlice
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.io.store import ragged
+from py4DSTEM.process.bragg.columns import to_columns
+from py4DSTEM.process.bragg.peaks import BraggPeaks
 
 
 def check_cube(cube: Any) -> None:
@@ -318,6 +320,7 @@ def test_the_published_package_opens_our_files(peer: str, tmp_path: Path, compre
         "strain": RealSlice(made.STACK, labels=("e_xx", "e_yy"), name="strain"),
         "mean": DiffractionSlice(made.PATTERN),
         "peaks": table,
+        "bragg": BraggPeaks.from_columns(to_columns(table), made.R, Q_shape=made.Q),
     }
     for name, value in objects.items():
         py4DSTEM.save(tmp_path / f"{name}.h5", value, compression=compression)
@@ -333,9 +336,10 @@ def test_the_published_package_opens_our_files(peer: str, tmp_path: Path, compre
     assert (keys["Q_pixel_size"], keys["Q_pixel_units"]) == (pytest.approx(0.02), "A^-1")
     np.testing.assert_array_equal(keys["qx0"], made.ORIGIN[0])
     assert facts["strain"]["labels"] == ["e_xx", "e_yy"]
-    assert facts["peaks"]["class"] == "BraggVectors"
-    assert facts["peaks"]["counts"] == made.COUNTS.tolist()
-    assert facts["peaks"]["sum"]["qx"] == made.flat()["qx"].sum()
+    for name in ("peaks", "bragg"):
+        assert facts[name]["class"] == "BraggVectors"
+        assert facts[name]["counts"] == made.COUNTS.tolist()
+        assert facts[name]["sum"]["qx"] == made.flat()["qx"].sum()
 
 
 def test_hyperspy_opens_our_files(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import h5py
@@ -215,7 +215,13 @@ def _own_slice(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> 
 def _own_points(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> PointTable:
     dataset = node["_v_uncal/data"] if "_v_uncal" in node else node["data"]
     calibration = _own_calibration(facts, context)
-    return table_of(dataset, calibration, Q_shape=facts.get("Q_shape"), **_common(facts))
+    table = table_of(dataset, calibration, Q_shape=facts.get("Q_shape"), **_common(facts))
+    row = result_kind(str(facts.get("result")))
+    if row is None:
+        return table
+    parts = {f.name: getattr(table, f.name) for f in fields(table)}
+    typed: PointTable = row.join(parts | dict(facts.get("plain", {})))
+    return typed
 
 
 def _own_array(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> ArrayResult:

@@ -43,6 +43,7 @@ SCHEMA = 1
 EXTRAS = "py4DSTEM"
 """Name of our metadata dictionary."""
 BRAGG_FIELDS = frozenset({"qx", "qy", "intensity"})
+POINT_FIELDS = frozenset(f.name for f in fields(PointTable))
 _RESERVED = re.compile(r"data|metadatabundle|metadata|dim\d+|\.*|_v_uncal|_labels_")
 
 
@@ -291,14 +292,23 @@ def _slice_node(value: Slice) -> Node:
 
 
 def _points_node(table: PointTable) -> Node:
+    """A table; of a registered kind of table also what it has besides the points."""
     bragg = table.Q_shape is not None and set(table.dtype.names or ()) >= BRAGG_FIELDS
+    row = _row_of(table)
+    more = {} if row is None else {"result": row.kind, "plain": _more_than_points(table, row)}
     return Node(
         "custom" if bragg else "pointlistarray",
         "BraggVectors" if bragg else "PointListArray",
         table,
-        extras={**_common(table, "points"), "Q_shape": table.Q_shape},
+        extras={**_common(table, "points"), "Q_shape": table.Q_shape, **more},
         calibration=table.calibration,
     )
+
+
+def _more_than_points(table: PointTable, row: ResultKind) -> dict[str, Any]:
+    plain = {k: v for k, v in row.split(table).items() if k not in POINT_FIELDS}
+    _check_plain(plain, row)
+    return plain
 
 
 def _array_node(value: ArrayResult) -> Node:
@@ -332,16 +342,20 @@ def _result_node(value: Any, row: ResultKind) -> Node:
     parts = row.split(value)
     arrays = {k: v for k, v in parts.items() if _is_member(v)}
     plain = {k: v for k, v in parts.items() if k not in arrays}
-    for name, part in plain.items():
-        if not storable(part):
-            raise ParameterError(
-                f"part {name!r} of {row.kind!r} is a {type(part).__name__}, which cannot be saved"
-            )
+    _check_plain(plain, row)
     members = {k: node_of(_as_value(k, v), i) for i, (k, v) in enumerate(arrays.items())}
     bare = [k for k, v in arrays.items() if isinstance(v, np.ndarray)]
     extras = {"kind": "result", "result": row.kind, "plain": plain, "order": list(parts),
               "bare": bare, "name": getattr(value, "name", row.kind)}  # fmt: skip
     return Node("node", "Node", extras=extras, children=members)
+
+
+def _check_plain(plain: Parts, row: ResultKind) -> None:
+    for name, part in plain.items():
+        if not storable(part):
+            raise ParameterError(
+                f"part {name!r} of {row.kind!r} is a {type(part).__name__}, which cannot be saved"
+            )
 
 
 def _is_member(value: Any) -> bool:

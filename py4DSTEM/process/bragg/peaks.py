@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from py4DSTEM.core.points import PointTable
+from py4DSTEM.io.store.schema import register_result
+from py4DSTEM.process.bragg import columns as _columns
+from py4DSTEM.process.bragg import images as _images
+from py4DSTEM.process.bragg import vector_map as _vector_map
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -58,3 +63,43 @@ class BraggPeaks(PointTable):
 
     name: str = "bragg peaks"
     report: Mapping[str, Any] = field(default_factory=dict)
+
+    masked = _images.masked
+    bragg_virtual_image = _images.bragg_virtual_image
+    bragg_vector_map = _vector_map.bragg_vector_map
+    to_columns = _columns.to_columns
+    to_csv = _columns.to_csv
+
+    @classmethod
+    def from_columns(
+        cls, columns: Mapping[str, ArrayLike], shape: tuple[int, int] | None = None, **values: Any
+    ) -> Self:
+        """Peaks from one array (n,) per column, in any order; the inverse of `to_columns`.
+
+        Parameters
+        ----------
+        columns : mapping
+            ``rx, ry, qx, qy`` and any other fields; fields that are not given are NaN.  A pandas
+            data frame is one.
+        shape : (int, int), optional
+            Of the scan; None: as far as the positions go.
+        **values
+            Other parameters of the class: ``calibration``, ``Q_shape``, ``name`` …
+
+        Raises
+        ------
+        ParameterError, ShapeError
+            A column is missing or of another length, or a position is outside the scan.
+
+        Examples
+        --------
+        >>> columns = {"rx": [0, 0], "ry": [1, 0], "qx": [3.0, 4.0], "qy": [5.0, 6.0]}
+        >>> peaks = BraggPeaks.from_columns(columns, (1, 3))
+        >>> peaks.counts.tolist(), peaks[0, 1]["qx"].tolist()
+        ([[1, 1, 0]], [3.0])
+        """
+        points, offsets, found = _columns.ragged(columns, shape, PEAK_DTYPE)
+        return cls(points, offsets, found, **values)
+
+
+register_result("bragg-peaks", BraggPeaks)
