@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from functools import cache
 
-from .api import Kernels, Measured, RadialSums, ThresholdCounts, bin_dtype
+from .api import Kernels, LatticeFits, Measured, RadialSums, ThresholdCounts, bin_dtype
 
 __all__ = [
     "Kernels",
+    "LatticeFits",
     "Measured",
     "RadialSums",
     "ThresholdCounts",
@@ -29,6 +30,7 @@ def compiled() -> Kernels:
     from .clean import apply_dark_gain, repair_pixels, subtract_radial_background, threshold_counts
     from .com import center_of_mass
     from .detectors import compile_detectors
+    from .lattice import fit_lattices
     from .measure import measure
     from .order import histogram_digit, ordered_uint
     from .radial import radial_plan, radial_sums, radial_sums_centered
@@ -51,6 +53,7 @@ def compiled() -> Kernels:
         apply_dark_gain=apply_dark_gain,
         threshold_counts=threshold_counts,
         subtract_radial_background=subtract_radial_background,
+        fit_lattices=fit_lattices,
     )
 
 

@@ -81,6 +81,43 @@ class KeyRange(NamedTuple):
     count: NDArray[np.int64]
 
 
+class LatticeFits(NamedTuple):
+    """Lattices of P positions with n points altogether; NaN where there is none.
+
+    Attributes
+    ----------
+    parameters : (P, 6) float64
+        ``o_x, o_y, g1_x, g1_y, g2_x, g2_y``.
+    covariance : (P, 6, 6) float64
+        Of the parameters.
+    residual : (P,) float64
+        Weighted rms distance of the points from the lattice.
+    chi2 : (P,) float64
+        Reduced χ²; NaN also where nothing is left over.
+    count : (P,) int64
+        Points on the lattice.
+    reason : (P,) uint8
+        0 where there is a fit; 1 no points, 2 too few on the lattice, 3 on one line, 4 too far from
+        the start.
+    beside : (P, 2) float64
+        Share of the strength that is not on the lattice, and how many points.
+    indices : (n, 2) int32
+        h, k of every point.
+    distance : (n,) float64
+        From the lattice point, in standard deviations; NaN for points that are not on the lattice.
+    """
+
+    parameters: Float
+    covariance: Float
+    residual: Float
+    chi2: Float
+    count: NDArray[np.int64]
+    reason: NDArray[np.uint8]
+    beside: Float
+    indices: NDArray[np.int32]
+    distance: Float
+
+
 @dataclass(frozen=True)
 class Kernels:
     """One set of primitives on bare arrays; no algorithm asks which set it was given.
@@ -121,6 +158,9 @@ class Kernels:
         Saturated and non-finite pixels by pattern and by pixel.
     subtract_radial_background : (frames, plan, quantile=0.5) -> float32 frames
         Patterns less the quantile of each ring.
+    fit_lattices : (points, covariances, strength, offsets, origins, matrix, starts, ...) \
+            -> LatticeFits
+        Points of every position indexed, and origin, g1, g2 fitted.
     """
 
     compile_detectors: Callable[..., Any]
@@ -139,6 +179,7 @@ class Kernels:
     apply_dark_gain: Callable[..., NDArray[np.float32]]
     threshold_counts: Callable[..., ThresholdCounts]
     subtract_radial_background: Callable[..., NDArray[np.float32]]
+    fit_lattices: Callable[..., LatticeFits]
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:
