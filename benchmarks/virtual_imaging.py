@@ -25,9 +25,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,9 +33,9 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import common
+from workers import Worker, WorkerFailed, add_interpreters, ours_python_path
 
 HERE = Path(__file__).resolve().parent
 PEERS = ("ours", "libertem", "numba", "py4dstem014")
@@ -95,68 +93,13 @@ class Start:
     errors: Path
 
 
-class WorkerFailed(Exception):
-    """A worker ended instead of answering."""
-
-
-class Worker:
-    """A peer's process, spoken to in JSON lines."""
-
-    def __init__(self, variant: Variant, start: Start) -> None:
-        path = os.environ.get("BENCH_OURS_PYTHONPATH") if variant.peer == "ours" else None
-        script = HERE / "peers" / f"{variant.peer}_peer.py"
-        where = ["--folder", str(start.folder), "--file", start.file]
-        size = ["--workers", str(start.workers)]
-        self._errors = start.errors
-        with open(start.errors, "w") as errors:
-            self._process = subprocess.Popen(
-                [start.python, str(script), *where, *size, *variant.arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=common.clean_environment(start.workers, path),
-            )
-        self.pid = self._process.pid
-        self.hello = self._read()
-
-    def _read(self) -> dict:
-        line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self._process.wait()
-        tail = self._errors.read_text().strip().splitlines()[-1:] or ["no message"]
-        raise WorkerFailed(tail[0])
-
-    def run(self, job: str) -> dict:
-        """Run one job; returns the worker's answer and the cores that others used meanwhile."""
-        busy, own = common.busy_seconds(), common.tree_seconds(self.pid)
-        start = time.perf_counter()
-        try:
-            self._process.stdin.write(json.dumps({"do": "run", "job": job}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError as error:
-            raise WorkerFailed("the worker is gone") from error
-        answer = self._read()
-        elapsed = time.perf_counter() - start
-        own = common.tree_seconds(self.pid) - own
-        answer["others"] = max(0.0, (common.busy_seconds() - busy - own) / elapsed)
-        answer["cpu"] = own
-        return answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._process.poll() is None:
-            try:
-                self._process.stdin.write('{"do": "quit"}\n')
-                self._process.stdin.close()
-                self._process.wait(timeout=20)
-            except (BrokenPipeError, subprocess.TimeoutExpired):
-                self._process.kill()
-                self._process.wait()
-        self._process.stdout.close()
+def start_worker(variant: Variant, start: Start) -> Worker:
+    """Start the process of one variant."""
+    script = HERE / "peers" / f"{variant.peer}_peer.py"
+    where = ["--folder", str(start.folder), "--file", start.file]
+    size = ["--workers", str(start.workers)]
+    command = [start.python, str(script), *where, *size, *variant.arguments]
+    return Worker(command, start.errors, start.workers, ours_python_path(variant.peer))
 
 
 # ------------------------------------------------------------------------------------------ lanes
@@ -245,7 +188,7 @@ def open_workers(
         for count in counts:
             errors = scratch / f"{variant.name}-{count}.txt"
             try:
-                worker = Worker(variant, Start(python, settings.data, file, count, errors))
+                worker = start_worker(variant, Start(python, settings.data, file, count, errors))
             except WorkerFailed as error:
                 result.note(f"{variant.name}: not measured ({error})")
                 break
@@ -347,9 +290,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True, help="folder made by make_data.py")
-    for peer in PEERS:
-        default = os.environ.get(f"BENCH_PYTHON_{peer.upper()}")
-        parser.add_argument(f"--{peer}", default=default, help=f"interpreter of {peer}")
+    add_interpreters(parser, PEERS)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["raw", "h5", "cold", "busy"])
     parser.add_argument("--only", nargs="+", help="keep variants whose name contains one of these")
     parser.add_argument("--workers", type=int, default=2, help="threads or processes per peer")

@@ -106,7 +106,7 @@ def main() -> None:
         }
 
     packages = ("libertem", "numpy", "numba", "dask", "distributed", "h5py", "hdf5plugin")
-    serve(make, packages, stop=lambda: kept[0].close(), scan=scan)
+    serve(make, packages, stop=lambda: kept[0].close(), check=scan.compare)
 
 
 if __name__ == "__main__":

@@ -195,7 +195,7 @@ def main() -> None:
             for job in ("one", "basic", "many")
         }
 
-    serve(make, ("numba", "numpy", "h5py", "hdf5plugin", "bitshuffle"), scan=scan)
+    serve(make, ("numba", "numpy", "h5py", "hdf5plugin", "bitshuffle"), check=scan.compare)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def main() -> None:
 
         return {name: job(name) for name in ("one", "basic", "many")}
 
-    serve(make, ("py4DSTEM", "numpy", "numba", "h5py", "hdf5plugin"), scan=scan)
+    serve(make, ("py4DSTEM", "numpy", "numba", "h5py", "hdf5plugin"), check=scan.compare)
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def main() -> None:
             for job in ("one", "basic", "many")
         }
 
-    serve(make, ("py4DSTEM", "numpy", "scipy", "h5py", "hdf5plugin"), scan=scan)
+    serve(make, ("py4DSTEM", "numpy", "scipy", "h5py", "hdf5plugin"), check=scan.compare)
 
 
 if __name__ == "__main__":
