@@ -20,8 +20,10 @@ SIGNIFICANT_CHI2 = 11.83
 """χ² of two parameters that chance exceeds as seldom as three sigma of one."""
 STRUCTURE = 0.12
 """Relative contrast (rms) inside the disk above which the probe counts as patterned."""
-LEAST_COUNTS_RATIO = 7.0
+LEAST_HEIGHT_RATIO = 7.0
 """Height of the disk over its own uncertainty below which there is no beam."""
+LEAST_COUNTS = 100
+"""Electrons in the disk below which there is no beam."""
 _PASSES = 4
 
 
@@ -127,11 +129,15 @@ def _spikes(values: Float, known: Bool) -> Bool:
     return spikes
 
 
-def _guess(values: Float) -> tuple[float, float, float, float]:
+def _guess(values: Float, gain: float | None) -> tuple[float, float, float, float]:
     """Centre, radius and height of the brightest disk; a rim cut by the detector is completed."""
     from scipy import ndimage  # slow to import
 
-    smooth = ndimage.gaussian_filter(ndimage.median_filter(values, 3), 0.7)
+    for width in (0.7, 1.4, 2.8, 5.6):
+        smooth = ndimage.gaussian_filter(values, width)
+        counts = smooth.max() * 4 * math.pi * width**2 / (gain or 1.0)
+        if gain is None or counts > 100:  # enough for a half level that noise does not cross
+            break
     if smooth.max() <= 0:
         raise ParameterError(
             "no beam in an empty pattern: give a pattern with the unscattered disk"
@@ -169,19 +175,17 @@ def _closed(bright: Bool, peak: tuple[np.intp, ...]) -> Bool:
         joined = ndimage.binary_closing(padded, i * i + j * j <= reach * reach)
         joined = joined[reach:-reach, reach:-reach]
         larger = ndimage.binary_fill_holes(_around(joined, peak))
-        if larger.sum() <= 1.05 * region.sum() or _roundness(larger) < 0.85:
+        if larger.sum() <= 1.05 * region.sum() or _roundness(larger) < 0.8:
             break
         region = larger
     return region
 
 
 def _roundness(region: Bool) -> float:
-    """Area over that of the circle of the second moments' largest semi-axis; one for a disk."""
+    """Area over that of the circle about it; one for a disk."""
     i, j = np.nonzero(region)
-    if len(i) < 9:
-        return 0.0
-    largest = float(np.linalg.eigvalsh(np.cov(i, j))[-1])
-    return len(i) / (math.pi * 4 * largest)
+    farthest = float(np.hypot(i - i.mean(), j - j.mean()).max()) + 0.5
+    return len(i) / (math.pi * farthest**2)
 
 
 def _circle(region: Bool) -> tuple[float, float, float]:
@@ -234,7 +238,8 @@ def _window(values: Float, known: Bool, p: Float, ceiling: float) -> _Window:
     near: Bool = known & (rho < p[_R] + margin)
     rows, columns = np.nonzero(near)
     shape = (values.shape[0], values.shape[1])
-    return _Window(i[near], j[near], values[near], ceiling, shape, (rows, columns))
+    where = (rows, columns)
+    return _Window(rows.astype(float), columns.astype(float), values[near], ceiling, shape, where)
 
 
 def _ceiling(values: Float, known: Bool, height: float) -> float:
@@ -290,11 +295,12 @@ class _Noise:
     structure: float
 
     def sigma(self, window: _Window, p: Float) -> Float:
-        model = np.maximum(_model(p, window.i, window.j), 2e-3 * p[_HEIGHT])
+        least = max(2e-3 * p[_HEIGHT], 0.05 * self.gain)
+        model = np.maximum(_model(p, window.i, window.j), least)
         share = soft_disk(window.rho(p), p[_R], math.exp(p[_LOG_EDGE]))
         model_error = (self.misfit + self.structure * share) * p[_HEIGHT]
-        least = 1e-4 * p[_HEIGHT]
-        sigma: Float = np.sqrt(self.gain * model + model_error**2 + least**2)
+        never_zero = 1e-4 * p[_HEIGHT]
+        sigma: Float = np.sqrt(self.gain * model + model_error**2 + never_zero**2)
         return sigma
 
 
@@ -367,27 +373,83 @@ def fit_rim(pattern: ArrayLike, *, gain: float | None = None) -> RimFit:
     """
     values, known, gain = _checked(pattern, gain)
     known &= ~_spikes(values, known)
-    filled = _filled(values, known)
-    cx, cy, radius, height = _guess(filled)
+    p, ceiling = _rough(values, known, gain)
+    whole = np.ones(10, bool)
+    whole[_RX:_E1] = math.isinf(ceiling)  # a plateau hides the slope
+    fit = _refined(values, known, p, ceiling, whole, gain)
+    structure = fit.noise.structure
+    if structure:
+        fit = _outermost(fit, gain)
+    if not _elliptical(fit):
+        fit = _circular(fit)
+    return _result(fit, gain, structure)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """Where the fit stands: pixels, parameters, which are free, their covariance, the noise."""
+
+    window: _Window
+    p: Float
+    free: Bool
+    covariance: Float
+    noise: _Noise
+
+    def scale(self) -> float:
+        """Reduced χ² of the disk and its rim; pixels that see next to nothing would dilute it."""
+        p, window = self.p, self.window
+        lit = window.rho(p) < p[_R] + 2 * math.exp(p[_LOG_EDGE]) + 0.5
+        chi2 = float(((window.residual(p) / self.noise.sigma(window, p))[lit] ** 2).sum())
+        return chi2 / max(int(lit.sum()) - int(self.free.sum()), 1)
+
+
+def _rough(values: Float, known: Bool, gain: float | None) -> tuple[Float, float]:
+    """Parameters of a level circle, and the level of saturation."""
+    cx, cy, radius, height = _guess(_filled(values, known), gain)
     _check_inside(cx, cy, radius, values.shape)
     p = np.array([cx, cy, radius, math.log(max(0.5, 0.1 * radius)), height, 0, 0, 0, 0, 0], float)
     ceiling = _ceiling(values, known, height)
-    free = np.ones(10, bool)
-    free[_RX:] = False
+    free = np.arange(10) < _RX
     window = _window(values, known, p, ceiling)
     p, _ = _solve(window, p, np.full(len(window.i), 0.1 * height), free, "soft_l1")
     _check_inside(p[_CX], p[_CY], p[_R], values.shape)
-    free[_RX:_E1] = math.isinf(ceiling)  # a plateau hides the slope
+    return p, ceiling
+
+
+def _refined(
+    values: Float, known: Bool, p: Float, ceiling: float, whole: Bool, gain: float | None
+) -> _Fit:
+    """Weighted fits, each with the window, the outliers and the noise of the one before."""
     for k in range(_PASSES):
-        free[_E1:] = k > 0
+        free = whole & (np.arange(10) < (_E1 if k == 0 else 10))
         window = _window(values, known, p, ceiling)
+        window = window.select(_believable(window, p, _noise(window, p, gain)))
         noise = _noise(window, p, gain)
-        window = window.select(_believable(window, p, noise))
         p, covariance = _solve(window, p, noise.sigma(window, p), free, "linear")
-    if not _elliptical(p, covariance, _scale(window, p, noise, free)):
-        free[_E1:], p[_E1:] = False, 0.0
-        p, covariance = _solve(window, p, noise.sigma(window, p), free, "linear")
-    return _result(window, p, covariance, free, noise, gain)
+    return _Fit(window, p, free, covariance, noise)
+
+
+def _outermost(fit: _Fit, gain: float | None) -> _Fit:
+    """The fit of the outermost ring of a structured disk, whose mean is not the height of its rim.
+
+    Spokes are outliers there, which a robust loss bears.
+    """
+    window, p, noise = fit.window, fit.p, fit.noise
+    for _ in range(2):
+        ring = window.rho(p) > p[_R] - 2 * math.exp(p[_LOG_EDGE]) - 1.0
+        part = window.select(ring)
+        p = p.copy()
+        p[_HEIGHT] = np.percentile(part.values, 80) - p[_BACK]
+        noise = replace(noise, structure=0.0, misfit=0.1)
+        p, covariance = _solve(part, p, noise.sigma(part, p), fit.free, "soft_l1")
+    return _Fit(part, p, fit.free, covariance, noise)
+
+
+def _circular(fit: _Fit) -> _Fit:
+    free = fit.free & (np.arange(10) < _E1)
+    p = np.where(np.arange(10) < _E1, fit.p, 0.0)
+    p, covariance = _solve(fit.window, p, fit.noise.sigma(fit.window, p), free, "linear")
+    return _Fit(fit.window, p, free, covariance, fit.noise)
 
 
 def _checked(pattern: ArrayLike, gain: float | None) -> tuple[Float, Bool, float | None]:
@@ -413,11 +475,11 @@ def _filled(values: Float, known: Bool) -> Float:
 
 
 def _check_inside(cx: float, cy: float, radius: float, shape: tuple[int, ...]) -> None:
-    """A quarter of the rim must lie on the detector."""
+    """An eighth of the rim must lie on the detector."""
     angle = np.linspace(0, 2 * math.pi, 180, endpoint=False)
     x, y = cx + radius * np.cos(angle), cy + radius * np.sin(angle)
     seen = (x > 0) & (x < shape[0] - 1) & (y > 0) & (y < shape[1] - 1)
-    if seen.mean() < 0.25:
+    if seen.mean() < 0.125:
         raise ParameterError(
             f"no rim of a disk within the pattern of {shape} pixels (radius {radius:.3g} px about "
             f"({cx:.3g}, {cy:.3g})): there is no beam, or it is larger than the detector; "
@@ -427,38 +489,31 @@ def _check_inside(cx: float, cy: float, radius: float, shape: tuple[int, ...]) -
 
 def _believable(window: _Window, p: Float, noise: _Noise) -> Bool:
     """Pixels that are no outliers: neither defects nor parts of another disk."""
-    ratio = window.residual(p) / noise.sigma(window, p)
+    # One electron where none is expected is no outlier.
+    ratio = window.residual(p) / np.hypot(noise.sigma(window, p), noise.gain)
     typical = max(1.0, 1.4826 * float(np.median(np.abs(ratio))))
     keep: Bool = np.abs(ratio) < 6 * typical
     return keep
 
 
-def _scale(window: _Window, p: Float, noise: _Noise, free: Bool) -> float:
-    """Reduced χ² of the disk and its rim; pixels that see next to nothing would only dilute it."""
-    lit = window.rho(p) < p[_R] + 2 * math.exp(p[_LOG_EDGE]) + 0.5
-    chi2 = float(((window.residual(p) / noise.sigma(window, p))[lit] ** 2).sum())
-    return chi2 / max(int(lit.sum()) - int(free.sum()), 1)
-
-
-def _elliptical(p: Float, covariance: Float, scale: float) -> bool:
-    stretch, block = p[_E1:], covariance[-2:, -2:] * scale
+def _elliptical(fit: _Fit) -> bool:
+    stretch, block = fit.p[_E1:], fit.covariance[-2:, -2:] * fit.scale()
     return bool(stretch @ np.linalg.pinv(block) @ stretch > SIGNIFICANT_CHI2)
 
 
-def _result(
-    window: _Window, p: Float, covariance: Float, free: Bool, noise: _Noise, gain: float | None
-) -> RimFit:
-    scale = _scale(window, p, noise, free)
-    sigma = np.sqrt(np.maximum(np.diag(covariance) * scale, 0))
+def _saturated(window: _Window) -> str:
+    return "" if math.isinf(window.ceiling) else f" and saturated at {window.ceiling:.4g}"
+
+
+def _result(fit: _Fit, gain: float | None, structure: float) -> RimFit:
+    window, p = fit.window, fit.p
+    scale = fit.scale()
+    sigma = np.full(10, np.nan)
+    sigma[fit.free] = np.sqrt(np.maximum(np.diag(fit.covariance) * scale, 0))
+    _check_significant(fit, sigma, gain)
     edge = math.exp(p[_LOG_EDGE])
-    if not p[_HEIGHT] > LEAST_COUNTS_RATIO * sigma[_HEIGHT]:
-        raise ParameterError(
-            f"no beam: the brightest spot is {p[_HEIGHT]:.3g} ± {sigma[_HEIGHT]:.2g} high; use a "
-            "pattern with more counts, such as the mean of a vacuum scan"
-        )
     used = np.zeros(window.shape, bool)
     used[window.index] = True
-    final = _noise(window, p, gain)
     return RimFit(
         center=(float(p[_CX]), float(p[_CY])),
         radius_px=float(p[_R]),
@@ -471,8 +526,20 @@ def _result(
         sigma_radius_px=float(sigma[_R]),
         sigma_edge_px=float(sigma[_LOG_EDGE] * edge),
         chi2=scale,
-        misfit=final.misfit,
-        structure=final.structure,
-        patterned=final.structure > 0,
+        misfit=fit.noise.misfit,
+        structure=structure,
+        patterned=structure > 0,
         used=used,
+    )
+
+
+def _check_significant(fit: _Fit, sigma: Float, gain: float | None) -> None:
+    height, p = fit.p[_HEIGHT], fit.p
+    counts = math.pi * p[_R] ** 2 * height / gain if gain else math.inf
+    if height > LEAST_HEIGHT_RATIO * sigma[_HEIGHT] and counts > LEAST_COUNTS:
+        return
+    raise ParameterError(
+        f"no beam that can be measured: the brightest spot is {height:.3g} ± "
+        f"{sigma[_HEIGHT]:.2g} high, {p[_R]:.3g} px in radius{_saturated(fit.window)}; use a "
+        "pattern with more counts that is not saturated, such as the mean of a vacuum scan"
     )
