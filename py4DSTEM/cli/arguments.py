@@ -8,6 +8,7 @@ from collections.abc import Callable
 __all__ = [
     "COMMANDS",
     "SHELLS",
+    "add_calibration",
     "add_center",
     "add_output",
     "add_reading",
@@ -83,6 +84,15 @@ def add_center(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--find-center", action="store_true", help="look for the brightest disk")
 
 
+def add_calibration(parser: argparse.ArgumentParser) -> None:
+    """What earlier steps have measured."""
+    parser.add_argument(
+        "--calibration", action="append", default=[], metavar="FILE",
+        help="apply what was measured (origin, ellipse, pixel size, rotation, probe) and saved in "
+        "FILE, or the calibration of what it holds; may be repeated",
+    )  # fmt: skip
+
+
 def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -148,7 +158,7 @@ def _view(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser) -> None:
-    """For the list of commands; ``run`` makes its own parser from the operation."""
+    """For the list of commands; ``run`` makes its own parser from the step."""
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -172,8 +182,8 @@ COMMANDS: dict[str, tuple[str, Adder]] = {
     "verify": ("Check that files are whole.", _verify),
     "formats": ("List the formats that can be read and written here.", _json),
     "convert": ("Convert scans of any size to another format.", _convert),
-    "view": ("Make one virtual image or mean pattern of a scan.", _view),
-    "run": ("Run one operation on one file.", _run),
+    "view": ("Make one virtual image or mean pattern of a scan, or a figure of a result.", _view),
+    "run": ("Run one operation or analysis on one file.", _run),
     "demo": ("Simulate a scan, analyse it, and check against the truth.", _demo),
     "doctor": ("Describe this installation and machine.", _doctor),
     "completion": ("Print a script that completes commands in a shell.", _completion),

@@ -60,14 +60,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def words() -> Mapping[str, list[str]]:
-    """What may follow each command: its options, and the operations for ``run``."""
+    """What may follow each command: its options, and the kinds of step for ``run``."""
     table = {}
     for name, (_, add) in arguments.COMMANDS.items():
         parser = argparse.ArgumentParser(add_help=True)
         add(parser)
         arguments.add_talking(parser)
         table[name] = _options(parser)
-    return table | {"run": _operations() + _run_options(), "completion": list(arguments.SHELLS)}
+    return table | {"run": _steps() + _run_options(), "completion": list(arguments.SHELLS)}
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
@@ -75,10 +75,10 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
     return sorted(long)
 
 
-def _operations() -> list[str]:
-    from py4DSTEM.process import load_operations
+def _steps() -> list[str]:
+    from py4DSTEM.cli.run import steps
 
-    return sorted(load_operations())
+    return list(steps())
 
 
 def _run_options() -> list[str]:

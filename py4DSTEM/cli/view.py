@@ -1,29 +1,72 @@
-"""``py4dstem view``: one image of a scan in one line."""
+"""``py4dstem view``: one image of a scan, or a figure of a result, in one line."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from py4DSTEM.cli.inputs import check_output, open_scan, run_options
+from py4DSTEM.cli.inputs import check_output, choose, open_file, run_options
 from py4DSTEM.cli.output import Exit, emit, say
+
+FIGURES = (".png", ".pdf", ".svg")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the image, write it, print the path."""
-    import py4DSTEM
+    """Make the image or figure, write it, print the path."""
+    from py4DSTEM.core.cube import Cube
 
     out = check_output(options.out, force=options.force, source=options.file)
-    cube = open_scan(options.file, options)
+    value = _chosen(open_file(options.file, options), options.file)
+    if isinstance(value, Cube):
+        _view_scan(value, out, options)
+    else:
+        _view_result(value, out)
+    emit(str(out))
+    return Exit.OK
+
+
+def _chosen(value: Any, path: str) -> Any:
+    """The scan of a file, or where there is none its one result."""
+    from py4DSTEM.core.cube import Cube
+    from py4DSTEM.core.slices import ArrayResult
+
+    objects = list(value.values()) if isinstance(value, dict) else [value]
+    # Bare arrays may be scans of which the shape is not known.
+    if any(isinstance(v, Cube | ArrayResult) for v in objects):
+        return choose(value, path, (Cube,))
+    return choose(value, path, (object,)) if len(objects) > 1 else objects[0]
+
+
+def _view_result(value: Any, out: Path) -> None:
+    """A figure where the extension is that of a picture; else the values."""
+    import py4DSTEM
+
+    if out.suffix.lower() not in FIGURES:
+        py4DSTEM.save(out, value)
+        return
+    from matplotlib import pyplot as plt
+
+    from py4DSTEM.io.store.atomic import replacing
+
+    figure, _ = py4DSTEM.show(value)
+    try:
+        with replacing(out) as part:
+            figure.savefig(part, format=out.suffix[1:].lower(), dpi=150)
+    finally:
+        plt.close(figure)
+
+
+def _view_scan(cube: Any, out: Path, options: argparse.Namespace) -> None:
+    import py4DSTEM
+
     chosen = run_options(options)
     if options.mean or options.max:
         verb = py4DSTEM.mean_pattern if options.mean else py4DSTEM.max_pattern
-        result = verb(cube, options=chosen)
+        result: Any = verb(cube, options=chosen)
     else:
         result = py4DSTEM.virtual_image(cube, _detector(cube, options), options=chosen)
     py4DSTEM.save(out, result)
-    emit(str(out))
-    return Exit.OK
 
 
 def _detector(cube: Any, options: argparse.Namespace) -> Any:

@@ -251,6 +251,8 @@ def _decode(value: ArrayLike | dict[str, Any]) -> Float:
 
 
 def _unpacked(value: dict[str, Any]) -> Float:
+    if not value.keys() >= {"shape", "zlib_f8"}:
+        raise ParameterError(f"a packed mask has shape and zlib_f8, not {', '.join(value)}")
     shape = tuple(map(int, value["shape"]))
     size = math.prod(shape) * 8
     unpack = zlib.decompressobj()

@@ -216,7 +216,7 @@ def _own_points(node: h5py.Group, facts: Mapping[str, Any], context: Context) ->
     dataset = node["_v_uncal/data"] if "_v_uncal" in node else node["data"]
     calibration = _own_calibration(facts, context)
     table = table_of(dataset, calibration, Q_shape=facts.get("Q_shape"), **_common(facts))
-    row = result_kind(str(facts.get("result")))
+    row = result_kind(str(facts["result"])) if "result" in facts else None
     if row is None:
         return table
     parts = {f.name: getattr(table, f.name) for f in fields(table)}

@@ -36,6 +36,7 @@ __all__ = [
     "result_kind",
     "safe_name",
     "tree_of",
+    "when_unknown",
 ]
 
 SCHEMA = 1
@@ -155,8 +156,20 @@ def register_result(
     return row
 
 
+_LOADERS: list[Callable[[], None]] = []
+
+
+def when_unknown(load: Callable[[], None]) -> None:
+    """Call `load`, which registers more types of results, when a file holds an unknown one."""
+    if load not in _LOADERS:
+        _LOADERS.append(load)
+
+
 def result_kind(kind: str) -> ResultKind | None:
     """The row registered as `kind`."""
+    if kind not in _RESULTS:
+        for load in _LOADERS:
+            load()
     return _RESULTS.get(kind)
 
 
