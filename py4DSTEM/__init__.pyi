@@ -43,6 +43,9 @@ from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.bragg.images import bragg_virtual_image as bragg_virtual_image
 from py4DSTEM.process.bragg.peaks import BraggPeaks as BraggPeaks
 from py4DSTEM.process.bragg.vector_map import bragg_vector_map as bragg_vector_map
+from py4DSTEM.process.calibrate.rotation import MeasureRotation as MeasureRotation
+from py4DSTEM.process.calibrate.rotation import RotationMeasurement as RotationMeasurement
+from py4DSTEM.process.calibrate.rotation import measure_rotation as measure_rotation
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain

@@ -12,6 +12,7 @@ from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.hyperspy import to_hyperspy
 from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, quality, radial, virtual
+from py4DSTEM.process.calibrate import rotation
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -47,6 +48,7 @@ class DataCube(Cube):
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
+    measure_rotation = rotation.measure_rotation
 
 
 def read(
