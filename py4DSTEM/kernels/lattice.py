@@ -71,8 +71,8 @@ def fit_lattices(
     Notes
     -----
     Model ``v = o + h g1 + k g2``.  The points of the first ring are indexed with the start and
-    fitted with equal weights; then all, twice, so that a lattice that differs by a few per cent
-    from the start is still followed to high indices.  Where the start explains less than half of
+    fitted with equal weights; then all, until the indices stay (at most three times), so that a
+    lattice that differs by a few per cent from the start is still followed to high indices.  Where the start explains less than half of
     the strength, the offset that explains most is taken first.  The last fit minimises
     ``Σ w dᵀ C⁻¹ d`` with ``w = 1`` below `huber`, iterated (doi:10.1214/aoms/1177703732); the
     covariance is the inverse of its normal matrix, and ``chi2 = Σ w dᵀ C⁻¹ d / (2 n - 6)``.
@@ -209,38 +209,40 @@ def _load(points, covariances, first, last, origin, matrix, row, v, weight):
 
 @njit(nogil=True, cache=True)
 def _approach(v, strength, row, m, fit, hk, w, max_distance, min_count):
-    """Index from the inside outwards, with fits of equal weights between."""
-    hit = _index(v, m, fit, hk, w, max_distance, math.inf)
-    total = explained = 0.0
+    """Index from the inside outwards, with fits of equal weights between, until nothing changes."""
+    w[:m] = -1.0
+    _index(v, m, fit, hk, w, max_distance)
+    total = explained = hits = 0.0
     for i in range(m):
         total += strength[row[i]]
         explained += w[i] * strength[row[i]]
-    if explained < 0.5 * total or hit < min(m, min_count):
+        hits += w[i]
+    if explained < 0.5 * total or hits < min(m, min_count):
         _best_offset(v, strength, row, m, fit, max_distance)
-    if _index(v, m, fit, hk, w, max_distance, 1.0) > 3:
-        _fit_equal(v, m, hk, w, fit)
-    for _ in range(2):
-        if _index(v, m, fit, hk, w, max_distance, math.inf) >= min_count:
-            _fit_equal(v, m, hk, w, fit)
-    _index(v, m, fit, hk, w, max_distance, math.inf)
+        _index(v, m, fit, hk, w, max_distance)
+    _fit_equal(v, m, hk, w, fit, 4, 1.0)
+    for _ in range(3):
+        if not _index(v, m, fit, hk, w, max_distance):
+            break
+        _fit_equal(v, m, hk, w, fit, min_count, math.inf)
 
 
 @njit(nogil=True, cache=True)
-def _index(v, m, fit, hk, w, max_distance, reach):
-    """Nearest lattice point of each; w = 1 where it is near and |h|, |k| at most `reach`."""
-    det = fit[2] * fit[5] - fit[3] * fit[4]
-    hits = 0
+def _index(v, m, fit, hk, w, max_distance):
+    """Nearest lattice point of each, and w = 1 where it is near, else 0; whether any changed."""
+    det = 1.0 / (fit[2] * fit[5] - fit[3] * fit[4])
+    hx, hy, kx, ky = fit[5] * det, -fit[4] * det, -fit[3] * det, fit[2] * det
+    limit = max_distance * max_distance
+    changed = False
     for i in range(m):
         x, y = v[i, 0] - fit[0], v[i, 1] - fit[1]
-        h = np.rint((x * fit[5] - y * fit[4]) / det)
-        k = np.rint((fit[2] * y - fit[3] * x) / det)
+        h, k = np.rint(x * hx + y * hy), np.rint(x * kx + y * ky)
         x -= h * fit[2] + k * fit[4]
         y -= h * fit[3] + k * fit[5]
-        hk[i, 0], hk[i, 1] = h, k
-        near = x * x + y * y <= max_distance * max_distance
-        w[i] = 1.0 if near and abs(h) <= reach and abs(k) <= reach else 0.0
-        hits += near and w[i] > 0.0
-    return hits
+        near = 1.0 if x * x + y * y <= limit else 0.0
+        changed |= h != hk[i, 0] or k != hk[i, 1] or near != w[i]
+        hk[i, 0], hk[i, 1], w[i] = h, k, near
+    return changed
 
 
 @njit(nogil=True, cache=True)
@@ -268,12 +270,12 @@ def _best_offset(v, strength, row, m, fit, max_distance):
 
 
 @njit(nogil=True, cache=True)
-def _spread(m, hk, w):
-    """Points with weight, their mean index and scatter: n, h, k, hh, hk, kk."""
+def _spread(m, hk, w, reach):
+    """Points with weight and |h|, |k| <= reach, their mean index, scatter: n, h, k, hh, hk, kk."""
     n = sh = sk = shh = shk = skk = 0.0
     for i in range(m):
-        if w[i] > 0.0:
-            h, k = hk[i, 0], hk[i, 1]
+        h, k = hk[i, 0], hk[i, 1]
+        if w[i] > 0.0 and abs(h) <= reach and abs(k) <= reach:
             n += 1.0
             sh += h
             sk += k
@@ -292,16 +294,16 @@ def _on_one_line(n, hh, hk, kk):
 
 
 @njit(nogil=True, cache=True)
-def _fit_equal(v, m, hk, w, fit):
-    """Least squares with equal weights; leaves `fit` as it is for points on one line."""
-    n, mean_h, mean_k, hh, mixed, kk = _spread(m, hk, w)
-    if _on_one_line(n, hh, mixed, kk):
+def _fit_equal(v, m, hk, w, fit, fewest, reach):
+    """Fit the points within `reach` with equal weights; too few or one line: leave `fit`."""
+    n, mean_h, mean_k, hh, mixed, kk = _spread(m, hk, w, reach)
+    if n < fewest or _on_one_line(n, hh, mixed, kk):
         return
     det = hh * kk - mixed * mixed
     for c in range(2):
         mean = sh = sk = 0.0
         for i in range(m):
-            if w[i] > 0.0:
+            if w[i] > 0.0 and abs(hk[i, 0]) <= reach and abs(hk[i, 1]) <= reach:
                 mean += v[i, c]
                 sh += (hk[i, 0] - mean_h) * v[i, c]
                 sk += (hk[i, 1] - mean_k) * v[i, c]
@@ -317,7 +319,7 @@ def _refine(v, weight, m, fit, hk, w, far, normal, inverse, rhs, min_count, hube
     for i in range(m):
         near[i] = w[i] > 0.0
     for _ in range(ROUNDS):
-        n, _h, _k, hh, mixed, kk = _spread(m, hk, w)
+        n, _h, _k, hh, mixed, kk = _spread(m, hk, w, math.inf)
         if n < min_count:
             return TOO_FEW
         if _on_one_line(n, hh, mixed, kk):
@@ -335,7 +337,7 @@ def _refine(v, weight, m, fit, hk, w, far, normal, inverse, rhs, min_count, hube
             w[i] = new
         if change < SETTLED:
             break
-    n, _h, _k, hh, mixed, kk = _spread(m, hk, w)
+    n, _h, _k, hh, mixed, kk = _spread(m, hk, w, math.inf)
     return TOO_FEW if n < min_count else (ONE_LINE if _on_one_line(n, hh, mixed, kk) else 0)
 
 
@@ -351,28 +353,42 @@ def _deviation(v, hk, fit, i):
 @njit(nogil=True, cache=True)
 def _solve(v, weight, m, hk, w, normal, inverse, rhs, fit):
     """Solve the normal equations of (o, g1, g2); `inverse` of the normal matrix."""
-    normal[:] = 0.0
-    rhs[:] = 0.0
+    # One accumulator for each of 1, h, k, hh, hk, kk times the three elements of the weight.
+    axx = axy = ayy = hxx = hxy = hyy = kxx = kxy = kyy = 0.0
+    hhxx = hhxy = hhyy = hkxx = hkxy = hkyy = kkxx = kkxy = kkyy = 0.0
+    ax = ay = hx = hy = kx = ky = 0.0
     for i in range(m):
-        if w[i] > 0.0:
-            xx, xy, yy = w[i] * weight[i, 0], w[i] * weight[i, 1], w[i] * weight[i, 2]
-            bx, by = xx * v[i, 0] + xy * v[i, 1], xy * v[i, 0] + yy * v[i, 1]
-            for a in range(3):
-                fa = 1.0 if a == 0 else hk[i, a - 1]
-                rhs[2 * a] += fa * bx
-                rhs[2 * a + 1] += fa * by
-                for b in range(a + 1):
-                    f = fa if b == 0 else fa * hk[i, b - 1]
-                    normal[2 * a, 2 * b] += f * xx
-                    normal[2 * a + 1, 2 * b] += f * xy
-                    normal[2 * a, 2 * b + 1] += f * xy
-                    normal[2 * a + 1, 2 * b + 1] += f * yy
+        if w[i] == 0.0:
+            continue
+        h, k = hk[i, 0], hk[i, 1]
+        xx, xy, yy = w[i] * weight[i, 0], w[i] * weight[i, 1], w[i] * weight[i, 2]
+        x, y = xx * v[i, 0] + xy * v[i, 1], xy * v[i, 0] + yy * v[i, 1]
+        ax, ay, hx, hy, kx, ky = ax + x, ay + y, hx + h * x, hy + h * y, kx + k * x, ky + k * y
+        axx, axy, ayy = axx + xx, axy + xy, ayy + yy
+        hhxx, hhxy, hhyy = hhxx + h * h * xx, hhxy + h * h * xy, hhyy + h * h * yy
+        hkxx, hkxy, hkyy = hkxx + h * k * xx, hkxy + h * k * xy, hkyy + h * k * yy
+        kkxx, kkxy, kkyy = kkxx + k * k * xx, kkxy + k * k * xy, kkyy + k * k * yy
+        hxx, hxy, hyy = hxx + h * xx, hxy + h * xy, hyy + h * yy
+        kxx, kxy, kyy = kxx + k * xx, kxy + k * xy, kyy + k * yy
+    rhs[0], rhs[1], rhs[2], rhs[3], rhs[4], rhs[5] = ax, ay, hx, hy, kx, ky
+    _block(normal, 0, 0, axx, axy, ayy)
+    _block(normal, 2, 0, hxx, hxy, hyy)
+    _block(normal, 2, 2, hhxx, hhxy, hhyy)
+    _block(normal, 4, 0, kxx, kxy, kyy)
+    _block(normal, 4, 2, hkxx, hkxy, hkyy)
+    _block(normal, 4, 4, kkxx, kkxy, kkyy)
     _invert(normal, inverse)
     for a in range(6):
         total = 0.0
         for b in range(6):
             total += inverse[a, b] * rhs[b]
         fit[a] = total
+
+
+@njit(nogil=True, cache=True)
+def _block(normal, a, b, xx, xy, yy):
+    normal[a, b], normal[a, b + 1] = xx, xy
+    normal[a + 1, b], normal[a + 1, b + 1] = xy, yy
 
 
 @njit(nogil=True, cache=True)

@@ -72,11 +72,11 @@ def _design(hk: Float) -> Float:
     return np.column_stack([np.ones(len(hk)), hk])
 
 
-def _index(v: Float, fit: Float, max_distance: float, reach: float = np.inf) -> tuple[Float, Float]:
-    """Nearest indices of each vector, and 1 where it is near and within `reach`, else 0."""
+def _index(v: Float, fit: Float, max_distance: float) -> tuple[Float, Float]:
+    """Nearest indices of each vector, and 1 where it is near, else 0."""
     hk = np.rint((v - fit[0]) @ np.linalg.inv(fit[1:]))
     distance = np.linalg.norm(v - _design(hk) @ fit, axis=1)
-    return hk, ((distance <= max_distance) & (abs(hk) <= reach).all(1)).astype(float)
+    return hk, (distance <= max_distance).astype(float)
 
 
 def _line(hk: Float) -> bool:
@@ -87,14 +87,24 @@ def _line(hk: Float) -> bool:
 def _approach(
     v: Float, strength: Float, fit: Float, max_distance: float, min_count: int
 ) -> tuple[Float, Float]:
-    _, w = _index(v, fit, max_distance)
+    """Indices (n, 2), and 1 for vectors on the lattice, else 0; `fit` becomes the lattice."""
+    hk, w = _index(v, fit, max_distance)
     if w @ strength < 0.5 * strength.sum() or w.sum() < min(len(v), min_count):
         fit[0] = _best_offset(v, strength, fit, max_distance)
-    for reach, fewest in ((1, 4), (np.inf, min_count), (np.inf, min_count)):
-        hk, w = _index(v, fit, max_distance, reach)
-        if w.sum() >= fewest and not _line(hk[w > 0]):
-            fit[:] = np.linalg.lstsq(_design(hk[w > 0]), v[w > 0])[0]
-    return _index(v, fit, max_distance)
+        hk, w = _index(v, fit, max_distance)
+    _fit_equal(v, hk, (w > 0) & (abs(hk) <= 1).all(1), fit, 4)
+    for _ in range(3):
+        before = hk, w
+        hk, w = _index(v, fit, max_distance)
+        if np.array_equal(hk, before[0]) and np.array_equal(w, before[1]):
+            break
+        _fit_equal(v, hk, w > 0, fit, min_count)
+    return hk, w
+
+
+def _fit_equal(v: Float, hk: Float, chosen: NDArray[np.bool_], fit: Float, fewest: int) -> None:
+    if chosen.sum() >= fewest and not _line(hk[chosen]):
+        fit[:] = np.linalg.lstsq(_design(hk[chosen]), v[chosen])[0]
 
 
 def _best_offset(v: Float, strength: Float, fit: Float, max_distance: float) -> Float:
