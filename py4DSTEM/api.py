@@ -11,7 +11,7 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.hyperspy import to_hyperspy
 from py4DSTEM.io.read import read_file
-from py4DSTEM.process import beam, clean, com, diffraction, median, quality, radial, virtual
+from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
 from py4DSTEM.process.calibrate import rotation
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
@@ -43,6 +43,7 @@ class DataCube(Cube):
     dark_gain = clean.dark_gain
     subtract_background = clean.subtract_background
     find_beam = beam.find_beam
+    measure_probe = probe.measure_probe
     to_hyperspy = to_hyperspy
     quality = quality.quality
     radial_profiles = radial.radial_profiles
