@@ -167,7 +167,7 @@ class Probe:
         The fitted model; for a patterned probe the measured pattern, moved by cubic interpolation
         and with a mean of one inside the rim.
 
-        >>> float(synthetic_probe((16, 16), 3.0).image((9, 9), (4, 4))[4, 4])
+        >>> round(float(synthetic_probe((16, 16), 3.0).image((9, 9), (4, 4))[4, 4]), 6)
         1.0
         """
         shape = self.Q_shape if Q_shape is None else _shape(Q_shape)

@@ -314,8 +314,10 @@ def _noise(window: _Window, p: Float, gain: float | None) -> _Noise:
     near = np.abs(rho - p[_R]) < 2.5 * edge + 0.5
     expected = gain * np.maximum(_model(p, window.i, window.j), 0)
     beyond = np.clip(residual, -0.5 * p[_HEIGHT], 0.5 * p[_HEIGHT]) ** 2 - expected
-    misfit = math.sqrt(max(float(beyond[near].mean()) if near.any() else 0.0, 0.0)) / p[_HEIGHT]
-    structure = math.sqrt(structure) / p[_HEIGHT]
+    misfit = math.sqrt(max(float(beyond[near].mean()) if near.any() else 0.0, 0.0)) / float(
+        p[_HEIGHT]
+    )
+    structure = math.sqrt(structure) / float(p[_HEIGHT])
     return _Noise(gain, misfit, structure if structure > STRUCTURE else 0.0)
 
 
