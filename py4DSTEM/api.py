@@ -12,6 +12,8 @@ from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.hyperspy import to_hyperspy
 from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
+from py4DSTEM.process import ring_strain as rings
+from py4DSTEM.process.bragg import detect
 from py4DSTEM.process.calibrate import rotation
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
@@ -49,7 +51,9 @@ class DataCube(Cube):
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
+    find_bragg_disks = detect.find_bragg_disks
     measure_rotation = rotation.measure_rotation
+    ring_strain = rings.ring_strain
 
 
 def read(

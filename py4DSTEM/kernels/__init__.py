@@ -30,6 +30,7 @@ def compiled() -> Kernels:
     from .clean import apply_dark_gain, repair_pixels, subtract_radial_background, threshold_counts
     from .com import center_of_mass
     from .detectors import compile_detectors
+    from .disks import find_disks
     from .lattice import fit_lattices
     from .measure import measure
     from .order import histogram_digit, ordered_uint
@@ -54,6 +55,7 @@ def compiled() -> Kernels:
         threshold_counts=threshold_counts,
         subtract_radial_background=subtract_radial_background,
         fit_lattices=fit_lattices,
+        find_disks=find_disks,
     )
 
 

@@ -118,6 +118,125 @@ class LatticeFits(NamedTuple):
     distance: Float
 
 
+DISK_FIELDS = (
+    "qx",
+    "qy",
+    "intensity",
+    "sigma_qx",
+    "sigma_qy",
+    "cov_qxqy",
+    "background",
+    "significance",
+    "chi2",
+    "slope_x",
+    "slope_y",
+    "sigma_slope",
+    "coupling",
+)
+"""Columns of `FoundDisks.rows`."""
+
+DISK_REJECTIONS = ("weak", "moved", "hidden", "close", "crowded")
+"""Why a maximum is not a disk: columns of `FoundDisks.rejected`.
+
+Below the least significance; its fit left the maximum; too few usable pixels; as near to a
+brighter disk as two cannot be; beyond the largest number per pattern.
+"""
+
+
+class DiskPlan(NamedTuple):
+    """What `Kernels.find_disks` looks for; made once for a scan.
+
+    Attributes
+    ----------
+    fft_shape : (int, int)
+        Size of the transforms, at least that of the patterns.
+    template, smoothed : complex64 (F0, F1 // 2 + 1)
+        Conjugate transform of the correlation kernel over F0 F1, plain and times the Gaussian.
+    mask : (Qx, Qy) float32
+        1 for pixels to use, 0 for others.
+    masked, doubtful : int
+        Whether there are any of the latter; whether pixels may be saturated or not numbers.
+    table : (S, S, 3, m) float32
+        Template and its derivatives by the centre along x and y, for centres at S x S subpixel
+        phases, at the m pixels around a disk.
+    offset_x, offset_y : (m,) int64
+        Those pixels relative to the one nearest to the centre.
+    pixel_x, pixel_y, counts, core, ring : (m,) float32
+        The offsets again; 1 for pixels that exist (m is padded); 1 well inside a disk; 1 beside it.
+    reach : int
+        Largest offset.
+    area : float
+        Sum of the template: intensity over height.
+    subpixel : int
+        0 the pixel, 1 a parabola, 2 the maximum of the band-limited correlation, 3 the fit.
+    corr_power : float
+        1 cross correlation, 0 phase correlation.
+    stabilise : int
+        Whether the square root of the counts is correlated, which has the same noise everywhere.
+    threshold, min_relative, min_intensity, min_significance, min_spacing_px : float
+    relative_to, edge_px, max_peaks : int
+    gain, read_variance, saturation : float
+        Variance of a pixel is ``gain * expected + read_variance``; from `saturation` on it is not
+        used.
+    least_background, slope_information, steepest, max_shift_px, min_visible : float
+        Bounds of the fit; one over the variance of the prior of the slope (px²).
+    """
+
+    fft_shape: tuple[int, int]
+    template: NDArray[np.complex64]
+    smoothed: NDArray[np.complex64]
+    mask: NDArray[np.float32]
+    masked: int
+    doubtful: int
+    table: NDArray[np.float32]
+    offset_x: NDArray[np.int64]
+    offset_y: NDArray[np.int64]
+    pixel_x: NDArray[np.float32]
+    pixel_y: NDArray[np.float32]
+    counts: NDArray[np.float32]
+    core: NDArray[np.float32]
+    ring: NDArray[np.float32]
+    reach: int
+    area: float
+    subpixel: int
+    corr_power: float
+    stabilise: int
+    threshold: float
+    min_relative: float
+    min_intensity: float
+    min_significance: float
+    min_spacing_px: float
+    relative_to: int
+    edge_px: int
+    max_peaks: int
+    gain: float
+    read_variance: float
+    saturation: float
+    least_background: float
+    slope_information: float
+    steepest: float
+    max_shift_px: float
+    min_visible: float
+
+
+class FoundDisks(NamedTuple):
+    """The disks of n patterns.
+
+    Attributes
+    ----------
+    rows : (N, 13) float64
+        All disks, pattern after pattern, the brightest first; columns are `DISK_FIELDS`.
+    counts : (n,) int64
+        Disks of each pattern.
+    rejected : (n, 5) int64
+        Maxima left out, by `DISK_REJECTIONS`.
+    """
+
+    rows: Float
+    counts: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+
+
 @dataclass(frozen=True)
 class Kernels:
     """One set of primitives on bare arrays; no algorithm asks which set it was given.
@@ -179,6 +298,7 @@ class Kernels:
     apply_dark_gain: Callable[..., NDArray[np.float32]]
     threshold_counts: Callable[..., ThresholdCounts]
     subtract_radial_background: Callable[..., NDArray[np.float32]]
+    find_disks: Callable[..., FoundDisks]
     fit_lattices: Callable[..., LatticeFits]
 
 

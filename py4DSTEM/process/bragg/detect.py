@@ -1,0 +1,251 @@
+"""Find the Bragg disks of every pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import Field, PlainSerializer, PlainValidator
+
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.detector import AnyDetector, Detector, Mask
+from py4DSTEM.core.history import History
+from py4DSTEM.kernels.api import DISK_REJECTIONS
+from py4DSTEM.process.bragg.peaks import PEAK_DTYPE, BraggPeaks
+from py4DSTEM.process.bragg.search import Search, plan_search
+from py4DSTEM.process.probe import Probe, as_probe
+from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.operation import Operation, Output, Parts, Ragged, Reduced
+from py4DSTEM.stream.options import RunOptions
+
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import Kernels
+    from py4DSTEM.stream.tile import Tile
+
+__all__ = ["FindBraggDisks", "find_bragg_disks"]
+
+
+def _known_probe(value: Any) -> Probe | None:
+    return None if value is None else as_probe(value)
+
+
+def _probe_facts(probe: Probe | None) -> dict[str, Any] | None:
+    """What the history keeps of a probe: its measured shape."""
+    if probe is None:
+        return None
+    rim = probe.rim
+    return {
+        "radius_px": probe.radius_px,
+        "edge_px": probe.edge_px,
+        "rim": [rim.a, rim.b, rim.theta_rad],
+        "patterned": probe.patterned,
+        "Q_shape": list(probe.Q_shape),
+    }
+
+
+ProbeParameter = Annotated[Any, PlainValidator(_known_probe), PlainSerializer(_probe_facts)]
+
+
+class FindBraggDisks(Operation, kind="find_bragg_disks", version=1):
+    """Bragg disks of every pattern: position, intensity, uncertainties.
+
+    Correlation with the probe, local maxima, refinement of each disk.
+    """
+
+    probe: ProbeParameter = Field(
+        None, description="Probe, or a file with one or with a vacuum pattern; none: measured here."
+    )
+    subpixel: Literal["fit", "dft", "parabola", "pixel"] = Field(
+        "fit",
+        description="fit: maximum likelihood, with uncertainties; dft: maximum of the band-limited "
+        "correlation; parabola; pixel.",
+    )
+    kernel: Literal["auto", "flat", "edge", "sigmoid", "patterned"] = Field(
+        "auto", description="What patterns are correlated with."
+    )
+    corr_power: float = Field(
+        1.0, ge=0, le=1, description="1 cross, 0 phase, between: hybrid correlation."
+    )
+    stabilise: bool = Field(
+        True, description="Correlate the square root of the counts: the same noise everywhere."
+    )
+    sigma_cc_px: float | None = Field(
+        None, ge=0, description="Gaussian smoothing of the correlation (px); none: automatic."
+    )
+    min_significance: float = Field(
+        5.0, ge=0, description="Least intensity over its uncertainty (subpixel fit)."
+    )
+    min_intensity: float = Field(
+        0.0, ge=0, description="Least intensity: counts (subpixel fit) or height of correlation."
+    )
+    min_relative_intensity: float = Field(
+        0.0, ge=0, le=1, description="Least intensity relative to the disk `relative_to`."
+    )
+    relative_to: int = Field(0, ge=0, description="Rank of that disk: 0 is the brightest.")
+    min_spacing_px: float | None = Field(
+        None, ge=0, description="Least distance of two disks (px); none: automatic."
+    )
+    spacing_px: float | None = Field(
+        None,
+        gt=0,
+        description="Distance of neighbouring lattice points (px), for the width of the kernel and "
+        "of the fit; none: automatic.",
+    )
+    edge_px: float | None = Field(
+        None, ge=0, description="Centres nearer to the border (px) are left out; none: automatic."
+    )
+    max_peaks: int = Field(100, ge=1, le=1000, description="Most disks per pattern.")
+    threshold: float | None = Field(
+        None, description="Least height of a maximum of the correlation; none: from the noise."
+    )
+    slope: Literal["auto"] | Annotated[float, Field(ge=0, le=1.5)] = Field(
+        "auto",
+        description="How uneven disks are expected to be: standard deviation of the relative "
+        "change of intensity over a radius; 0 for even disks.",
+    )
+    gain: float | None = Field(
+        None, gt=0, description="Counts per electron: variance over mean; none: automatic."
+    )
+    read_noise: float = Field(0.0, ge=0, description="Standard deviation of a dark pixel, counts.")
+    saturation: float | None = Field(
+        None, gt=0, description="Pixels with so many counts or more are not used."
+    )
+    mask: AnyDetector | None = Field(
+        None, description="Pixels to use (others: a beam stop, dead regions); none: all."
+    )
+    samples: int = Field(
+        49, ge=1, le=10_000, description="Patterns looked at to choose what is automatic."
+    )
+
+    outputs: ClassVar[Mapping[str, Output]] = {
+        "peaks": Ragged(PEAK_DTYPE),
+        "rejected": Reduced(np.add),
+        "without": Reduced(np.add),
+    }
+    cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2017.06.019",)
+
+    def prepare(self, cube: Cube, kernels: Kernels) -> Search:
+        return plan_search(cube, self, kernels)
+
+    def step(self, plan: Search, tile: Tile, kernels: Kernels) -> Parts:
+        found = kernels.find_disks(tile.frames, plan.plan)
+        counts, rows = found.counts, found.rows
+        if tile.weights is not None:
+            wanted = tile.weights > 0
+            rows = rows[np.repeat(wanted, counts)]
+            counts = np.where(wanted, counts, 0)
+        peaks = np.empty(len(rows), PEAK_DTYPE)
+        for k, name in enumerate(PEAK_DTYPE.names or ()):
+            peaks[name] = rows[:, k]
+        return {
+            "peaks": (peaks, counts),
+            "rejected": found.rejected.sum(axis=0),
+            "without": int((counts == 0).sum()),
+        }
+
+    def finish(self, cube: Cube, plan: Search, parts: Parts, history: History) -> BraggPeaks:
+        points, offsets = parts["peaks"]
+        return BraggPeaks(
+            points,
+            offsets,
+            cube.R_shape,
+            cube.calibration.replace(probe_radius_px=plan.probe.radius_px),
+            history,
+            Q_shape=cube.Q_shape,
+            report=_report(plan, parts),
+        )
+
+
+def _report(search: Search, parts: Parts) -> dict[str, Any]:
+    """What was chosen and why, and what was left out."""
+    choices = {name: {"value": v, "why": why} for name, (v, why) in search.choices.items()}
+    rejected = dict(zip(DISK_REJECTIONS, map(int, parts["rejected"]), strict=True))
+    return {
+        "chosen": choices,
+        "rejected": rejected,
+        "positions_without_disks": int(parts["without"]),
+        "slope_prior": search.slope_prior,
+        "probe_radius_px": search.probe.radius_px,
+    }
+
+
+def find_bragg_disks(
+    cube: Cube,
+    probe: Probe | str | ArrayLike | None = None,
+    *,
+    where: ArrayLike | None = None,
+    mask: Detector | ArrayLike | None = None,
+    options: RunOptions | None = None,
+    **parameters: Any,
+) -> BraggPeaks:
+    """Find the Bragg disks of every pattern, with uncertainties.
+
+    Every parameter has an automatic default; ``peaks.report["chosen"]`` tells what was chosen and
+    why, and `preview_bragg_disks` shows the result on a few patterns.
+
+    Parameters
+    ----------
+    cube : DataCube
+    probe : Probe, path or (Qx, Qy) array, optional
+        The unscattered disk; None: measured in the scan.
+    where : (Rx, Ry) bool, optional
+        Positions to search; the others have no peaks.
+    mask : Detector or (Qx, Qy) bool, optional
+        Pixels to use: False at a beam stop and in dead regions.
+    options : RunOptions, optional
+    **parameters
+        The fields of `FindBraggDisks`; among them
+
+        - ``subpixel``: ``"fit"`` (default), ``"dft"``, ``"parabola"``, ``"pixel"``;
+        - ``corr_power``: 1 cross, 0 phase, between hybrid correlation;
+        - ``min_significance`` (5), ``min_intensity``, ``min_relative_intensity``,
+          ``min_spacing_px``, ``edge_px``, ``max_peaks``: what counts as a disk;
+        - ``slope``: how uneven disks may be; ``gain``, ``read_noise``: the camera.
+
+    Returns
+    -------
+    BraggPeaks
+        ``peaks[rx, ry]`` is a structured array ``qx, qy, intensity, sigma_qx, sigma_qy, …`` in
+        detector pixels, the brightest first.
+
+    Raises
+    ------
+    ParameterError
+        The probe cannot be measured in the scan, or is larger than the patterns.
+
+    Notes
+    -----
+    *Detection.*  Patterns, as √(n + 3/8) so that noise is the same everywhere [1]_, are correlated
+    with the probe less a ring around it; local maxima of the smoothed correlation that stand above
+    its noise are candidates.
+
+    *Refinement* (``subpixel="fit"``) uses the counts themselves.  The pixels around a candidate are
+    modelled as ``λ = A T(p − c)(1 + s·(p − c)) + B``, T the probe, and fitted by maximum likelihood
+    for Poisson counts (Fisher scoring).  The inverse Fisher information gives the sigmas: the
+    Cramér–Rao bound is reached within a few per cent.  The slope s takes up the uneven filling of
+    disks by excitation error, which draws the centre of mass; its prior is as wide as the sampled
+    disks say.
+
+    Without fit the correlation itself tells the position, without uncertainty: ``"dft"`` is the
+    limit of upsampling by a local Fourier transform [2]_.
+
+    References
+    ----------
+    .. [1] Anscombe, Biometrika 35, 246 (1948), doi:10.1093/biomet/35.3-4.246
+    .. [2] Pekin, Gammer, Ciston, Minor, Ophus, Ultramicroscopy 176, 170 (2017),
+       doi:10.1016/j.ultramic.2016.12.021
+
+    Examples
+    --------
+    >>> from py4DSTEM.simulate import strained_lattice
+    >>> scan = strained_lattice((4, 4), (64, 64), probe_radius_px=3.0, seed=1)
+    >>> peaks = find_bragg_disks(scan.cube, scan.truth.probe)
+    >>> peaks.shape, bool(peaks[0, 0]["sigma_qx"][0] < 0.1)
+    ((4, 4), True)
+    """
+    usable = mask if mask is None or isinstance(mask, Detector) else Mask(mask)
+    operation = FindBraggDisks(probe=probe, mask=usable, **parameters)
+    found: BraggPeaks = run(operation, cube, where=where, options=options)
+    return found

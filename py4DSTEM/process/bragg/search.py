@@ -1,0 +1,412 @@
+"""From what the user asked for to what the kernel needs: every default has a reason.
+
+A few patterns, spread over the scan, tell the probe, the distance between disks, the noise and how
+uneven the disks are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
+from py4DSTEM.process.bragg.template import make_template
+from py4DSTEM.process.probe import Probe, measure_probe
+
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import Kernels
+    from py4DSTEM.process.bragg.detect import FindBraggDisks
+
+__all__ = ["Search", "plan_search", "sample_patterns"]
+
+Float = NDArray[np.float64]
+SUBPIXEL = {"pixel": 0, "parabola": 1, "dft": 2, "fit": 3}
+_Z = 4.0
+"""A maximum must stand so many standard deviations of noise above zero to be looked at."""
+_LOOSE_SLOPE = 1.0
+_LEAST_SLOPE = 0.01
+_COLUMN = {name: k for k, name in enumerate(DISK_FIELDS)}
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search for disks, ready to run.
+
+    Parameters
+    ----------
+    plan : DiskPlan
+        What the kernel needs.
+    probe : Probe
+    choices : mapping
+        Name → (value, reason) of everything that was not given.
+    """
+
+    plan: DiskPlan
+    probe: Probe
+    choices: Mapping[str, tuple[float, str]] = field(default_factory=dict)
+
+    def choose(self, name: str, value: float, reason: str) -> Search:
+        """With one more choice on record."""
+        return replace(self, choices={**self.choices, name: (value, reason)})
+
+    @property
+    def slope_prior(self) -> float:
+        """Standard deviation (1/px) of the prior of the slopes."""
+        return 1 / math.sqrt(self.plan.slope_information)
+
+
+def sample_patterns(cube: Cube, samples: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """About `samples` scan positions (n, 2), spread evenly, and their patterns (n, Qx, Qy)."""
+    side = max(1, math.isqrt(samples))
+    xs, ys = (
+        np.unique(np.linspace(0, n - 1, min(side, n)).round().astype(int)) for n in cube.R_shape
+    )
+    positions = np.array([(x, y) for x in xs for y in ys])
+    return positions, np.stack([cube[int(x), int(y)].data for x, y in positions])
+
+
+def plan_search(cube: Cube, wanted: FindBraggDisks, kernels: Kernels) -> Search:
+    """Settle every parameter of a search.
+
+    Raises
+    ------
+    ParameterError
+        The probe cannot be measured in the scan, or does not fit on the detector.
+    """
+    _, patterns = sample_patterns(cube, wanted.samples)
+    search = _first_search(cube, wanted, patterns)
+    if wanted.spacing_px is None:
+        search = _with_spacing(search, wanted, kernels.find_disks(patterns, search.plan))
+    else:
+        search = _planned(search, wanted, wanted.spacing_px)
+    if wanted.subpixel == "fit":
+        search = _with_noise(search, wanted, kernels.find_disks(patterns, search.plan))
+        search = _with_slopes(search, wanted, kernels.find_disks(patterns, search.plan))
+    return _with_threshold(search, wanted, patterns)
+
+
+# ---- probe and first plan ------------------------------------------------------------------------
+def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
+    probe, choices = wanted.probe, {}
+    if probe is None:
+        probe = _probe_of(patterns)
+        choices["probe"] = (probe.radius_px, "radius of the direct beam in sampled patterns")
+    _check_probe(probe, cube.Q_shape)
+    mask = _mask(wanted, cube)
+    gain = wanted.gain or _first_gain(patterns, mask)
+    empty = _bare_plan(cube, wanted, mask, gain)
+    return _planned(Search(empty, probe, choices), wanted, None)
+
+
+def _probe_of(patterns: NDArray[Any]) -> Probe:
+    """The direct beam, from the pattern in which its rim is described best."""
+    problems, best = [], None
+    for pattern in patterns[:: max(1, len(patterns) // 9)]:
+        try:
+            probe = measure_probe(pattern)
+        except ParameterError as error:
+            problems.append(str(error))
+            continue
+        if best is None or probe.sigma_radius_px < best.sigma_radius_px:
+            best = probe
+    if best is None:
+        raise ParameterError(
+            "no probe could be measured in this scan; give probe=measure_probe(vacuum) or "
+            f"probe=synthetic_probe(cube.Q_shape, radius_px): {problems[0]}"
+        )
+    return best
+
+
+def _check_probe(probe: Probe, Q_shape: tuple[int, int]) -> None:
+    if 2 * probe.radius_px >= min(Q_shape):
+        raise ParameterError(
+            f"a probe of radius {probe.radius_px:.3g} px does not fit on patterns of {Q_shape}"
+        )
+
+
+def _mask(wanted: FindBraggDisks, cube: Cube) -> NDArray[np.float32]:
+    if wanted.mask is None:
+        return np.ones(cube.Q_shape, np.float32)
+    weights = wanted.mask.weights(cube.Q_shape, cube.calibration)
+    if weights.shape != cube.Q_shape:
+        raise ShapeError(f"a mask of {weights.shape} for patterns of {cube.Q_shape}")
+    if not (weights > 0.5).any():
+        raise ParameterError("the mask leaves no pixel: it is True where pixels are to be used")
+    return (weights > 0.5).astype(np.float32)
+
+
+def _first_gain(patterns: NDArray[Any], mask: NDArray[np.float32]) -> float:
+    """Counts per electron, from how neighbouring pixels differ: 1 for integers that fit that.
+
+    Smooth parts of a pattern differ from the mean of four neighbours by noise alone, whose variance
+    is 5/4 gain times the mean.
+    """
+    if patterns.dtype.kind in "bui":
+        return 1.0
+    v = np.where(np.isfinite(patterns), patterns, 0.0).astype(np.float64) * mask
+    around = 0.25 * (v[:, :-2, 1:-1] + v[:, 2:, 1:-1] + v[:, 1:-1, :-2] + v[:, 1:-1, 2:])
+    difference = (v[:, 1:-1, 1:-1] - around) ** 2
+    bright = around > 0.25 * np.percentile(around, 99)
+    level = around[bright].mean() if bright.any() else 0.0
+    if not level > 0:
+        return 1.0
+    # The median of squares of normal numbers is 0.455 of their mean, and disk edges do not count.
+    return max(float(np.median(difference[bright])) / 0.455 / 1.25 / level, 1e-12 * level)
+
+
+def _bare_plan(
+    cube: Cube, wanted: FindBraggDisks, mask: NDArray[np.float32], gain: float
+) -> DiskPlan:
+    """All of a plan that does not follow from the probe."""
+    none = np.zeros(0, np.float32)
+    whole = np.zeros(0, np.int64)
+    nothing = np.zeros((0, 0), np.complex64)
+    saturation = wanted.saturation if wanted.saturation is not None else np.finfo("f4").max
+    return DiskPlan(
+        fft_shape=_fft_shape(cube.Q_shape),
+        template=nothing,
+        smoothed=nothing,
+        mask=mask,
+        masked=int((mask == 0).any()),
+        doubtful=int(wanted.saturation is not None or cube.dtype.kind == "f"),
+        table=np.zeros((0, 0, 3, 0), np.float32),
+        offset_x=whole,
+        offset_y=whole,
+        pixel_x=none,
+        pixel_y=none,
+        counts=none,
+        core=none,
+        ring=none,
+        reach=0,
+        area=0.0,
+        subpixel=SUBPIXEL[wanted.subpixel],
+        corr_power=float(wanted.corr_power),
+        stabilise=int(wanted.stabilise),
+        threshold=0.0,
+        min_relative=float(wanted.min_relative_intensity),
+        min_intensity=float(wanted.min_intensity),
+        min_significance=float(wanted.min_significance),
+        min_spacing_px=0.0,
+        relative_to=int(wanted.relative_to),
+        edge_px=0,
+        max_peaks=int(wanted.max_peaks),
+        gain=float(gain),
+        read_variance=float(wanted.read_noise) ** 2,
+        saturation=float(saturation),
+        least_background=0.01 * float(gain),
+        slope_information=0.0,
+        steepest=0.0,
+        max_shift_px=0.0,
+        min_visible=0.0,
+    )
+
+
+def _fft_shape(Q_shape: tuple[int, int]) -> tuple[int, int]:
+    """Lengths without large prime factors, and even along y."""
+    from scipy.fft import next_fast_len  # slow to import
+
+    x, y = next_fast_len(Q_shape[0]), next_fast_len(Q_shape[1], real=True)
+    while y % 2:
+        y = next_fast_len(y + 1, real=True)
+    return x, y
+
+
+# ---- the plan for a probe and a spacing ----------------------------------------------------------
+def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -> Search:
+    """The plan for disks `spacing_px` apart (None: not known yet)."""
+    plan, probe = search.plan, search.probe
+    template = make_template(probe, _reach(probe, spacing_px))
+    kernel = probe.kernel(wanted.kernel, spacing_px=spacing_px, Q_shape=plan.fft_shape)
+    spectrum = np.conj(np.fft.rfft2(kernel)) / kernel.size
+    sigma = wanted.sigma_cc_px
+    if sigma is None:
+        sigma = float(np.clip(0.2 * probe.radius_px, 0.5, 3.0))
+        reason = "a fifth of the radius: joins the noisy top of a maximum"
+        search = search.choose("sigma_cc_px", sigma, reason)
+    radius = probe.radius_px
+    slope = _LOOSE_SLOPE if wanted.slope == "auto" else wanted.slope
+    edge = wanted.edge_px
+    if edge is None:
+        edge = 0.5 * radius if wanted.subpixel == "fit" else radius
+        search = search.choose("edge_px", edge, "at least so much of a disk must be seen")
+    least = wanted.min_spacing_px
+    if least is None:
+        least = max(1.5 * radius, 2.0)
+        search = search.choose("min_spacing_px", least, "1.5 radii")
+    plan = plan._replace(
+        template=spectrum.astype(np.complex64),
+        smoothed=(spectrum * _gaussian(plan.fft_shape, sigma)).astype(np.complex64),
+        table=template.table,
+        offset_x=np.ascontiguousarray(template.offsets[:, 0]),
+        offset_y=np.ascontiguousarray(template.offsets[:, 1]),
+        pixel_x=template.offsets[:, 0].astype(np.float32),
+        pixel_y=template.offsets[:, 1].astype(np.float32),
+        counts=template.exists,
+        core=template.core.astype(np.float32),
+        ring=template.ring.astype(np.float32),
+        reach=int(np.abs(template.offsets).max()),
+        area=template.area,
+        min_spacing_px=float(least),
+        edge_px=math.ceil(edge),
+        slope_information=(radius / max(slope, 1e-4)) ** 2,
+        steepest=1.5 / radius,
+        max_shift_px=max(1.5, 0.5 * radius),
+        min_visible=0.45 * float(template.exists.sum()),
+    )
+    return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
+
+
+def _reach(probe: Probe, spacing_px: float | None) -> float:
+    """Far enough to see the background, and not into a neighbouring disk."""
+    rim = probe.radius_px + 2 * probe.edge_px
+    wide = rim + 2.2
+    if spacing_px is None:
+        return wide
+    return max(min(wide, spacing_px - rim - 0.5), rim + 1.2)
+
+
+def _gaussian(shape: tuple[int, int], sigma: float) -> Float:
+    kx, ky = np.fft.fftfreq(shape[0]), np.fft.rfftfreq(shape[1])
+    return np.exp(-2 * np.pi**2 * sigma**2 * (kx[:, None] ** 2 + ky[None, :] ** 2))
+
+
+def _with_noise_floor(search: Search, wanted: FindBraggDisks, mean_counts: float) -> Search:
+    """A threshold from the noise of white counts, unless one is given."""
+    plan = search.plan
+    if wanted.threshold is not None:
+        return replace(search, plan=plan._replace(threshold=float(wanted.threshold)))
+    kernel = np.fft.irfft2(plan.smoothed * plan.mask.dtype.type(1), s=plan.fft_shape)
+    norm = math.sqrt(float((kernel**2).sum())) * math.prod(plan.fft_shape)
+    variance = _stabilised_variance(mean_counts) if plan.stabilise else mean_counts * plan.gain**2
+    return replace(search, plan=plan._replace(threshold=_Z * norm * math.sqrt(variance)))
+
+
+def _stabilised_variance(mean: float) -> float:
+    """Variance of √(n + 3/8) for Poisson counts n: 1/4 for many, less for few."""
+    if mean > 50:
+        return 0.25
+    n = np.arange(200)
+    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(n[1:]))])
+    p = np.exp(n * math.log(max(mean, 1e-9)) - mean - log_factorials)
+    root = np.sqrt(n + 0.375)
+    return float((p * root**2).sum() - (p * root).sum() ** 2)
+
+
+# ---- what the samples tell -----------------------------------------------------------------------
+def _with_spacing(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
+    nearest = _nearest_distances(found)
+    if len(nearest) < 3:
+        reason = "too few neighbours in the sampled patterns to tell: a wide trench would do harm"
+        return search.choose("spacing_px", np.nan, reason)
+    spacing = float(np.percentile(nearest, 10))
+    search = _planned(search, wanted, spacing)
+    return search.choose("spacing_px", spacing, "distance of nearest disks in sampled patterns")
+
+
+def _nearest_distances(found: FoundDisks) -> Float:
+    """Distance of every disk from the nearest other one of its pattern."""
+    starts = np.concatenate([[0], np.cumsum(found.counts)])
+    distances = []
+    for start, stop in pairwise(starts):
+        if stop - start < 2:
+            continue
+        xy = found.rows[start:stop, :2]
+        apart = np.linalg.norm(xy[:, None] - xy[None], axis=-1)
+        np.fill_diagonal(apart, np.inf)
+        distances.append(apart.min(axis=0))
+    return np.concatenate(distances) if distances else np.empty(0)
+
+
+def _with_noise(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
+    """Counts per electron, so that χ² is one: sigmas are honest for cameras that do not count."""
+    if wanted.gain is not None:
+        return search
+    clear = found.rows[found.rows[:, _COLUMN["significance"]] > 10]
+    if len(clear) < 5:
+        return search.choose("gain", search.plan.gain, "too few clear disks to tell otherwise")
+    chi2 = float(np.median(clear[:, _COLUMN["chi2"]]))
+    if 0.8 < chi2 < 1.25 and search.plan.gain == 1:
+        return search.choose("gain", 1.0, f"counts are electrons: χ² of disks is {chi2:.2f}")
+    gain = search.plan.gain * chi2
+    plan = search.plan._replace(gain=gain, least_background=0.01 * gain)
+    return replace(search, plan=plan).choose("gain", gain, "variance over mean, so that χ² is 1")
+
+
+def _with_slopes(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
+    """How uneven disks are, beyond what noise makes of even ones: the prior of the slopes."""
+    if wanted.slope != "auto":
+        return search
+    radius = search.probe.radius_px
+    spread = _slope_spread(found, search.plan.slope_information) * radius
+    prior = max(spread, _LEAST_SLOPE)
+    uneven = f"disks are uneven by ±{spread:.2g} across a radius"
+    reason = uneven if spread > _LEAST_SLOPE else "disks are even"
+    plan = search.plan._replace(slope_information=(radius / prior) ** 2)
+    return replace(search, plan=plan).choose("slope", prior, reason)
+
+
+def _slope_spread(found: FoundDisks, information: float) -> float:
+    """Standard deviation (1/px) of the true slopes, from fitted ones and their uncertainties.
+
+    Fitted slopes were drawn to zero by the loose prior; undone here.
+    """
+    slope = found.rows[:, [_COLUMN["slope_x"], _COLUMN["slope_y"]]]
+    variance = found.rows[:, _COLUMN["sigma_slope"]] ** 2
+    # Posterior precision 1/variance = data precision + information of the prior.
+    data = np.maximum(1 / variance - information, 1e-3 * information)
+    slope, variance = slope / (data * variance)[:, None], 1 / data
+    known = np.isfinite(variance) & (variance < 0.5 / information)
+    if known.sum() < 5:
+        return 0.0
+    slope, variance = slope[known], variance[known, None]
+    weights = 1 / (variance + np.median(variance)) ** 2
+    total = 2 * float(weights.sum())
+    excess = float((weights * (slope**2 - variance)).sum()) / total
+    doubt = math.sqrt(2 * float((weights**2 * 2 * variance**2).sum())) / total
+    return math.sqrt(excess) if excess > 3 * doubt else 0.0
+
+
+def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
+    if wanted.threshold is not None:
+        return search
+    if wanted.corr_power != 1:
+        level = _correlation_noise(search.plan, patterns)
+        plan = search.plan._replace(threshold=_Z * level)
+        reason = f"{_Z:g} standard deviations of the correlation where there are no disks"
+        return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
+    mean = np.nanmean(np.where(np.isfinite(patterns), patterns, np.nan), axis=0)
+    level = max(float(np.nanmedian(mean[search.plan.mask > 0])) / search.plan.gain, 1e-3)
+    search = _with_noise_floor(search, wanted, level)
+    reason = f"{_Z:g} standard deviations of noise at {level:.3g} electrons per pixel"
+    return search.choose("threshold", search.plan.threshold, reason)
+
+
+def _correlation_noise(plan: DiskPlan, patterns: NDArray[Any]) -> float:
+    """Robust standard deviation of whitened correlations: most of a map is not disks."""
+    levels = []
+    for pattern in patterns[:: max(1, len(patterns) // 9)]:
+        values = correlation_map(plan, pattern)
+        levels.append(1.4826 * float(np.median(np.abs(values - np.median(values)))))
+    return float(np.median(levels))
+
+
+def correlation_map(plan: DiskPlan, pattern: NDArray[Any]) -> Float:
+    """What maxima are looked for in, (Qx, Qy) float64: the plain counterpart of the kernel."""
+    usable = (plan.mask > 0) & np.isfinite(pattern)
+    counts = np.where(usable, pattern, 0.0).astype(np.float64)
+    scene = np.sqrt(np.maximum(counts / plan.gain + 0.375, 0.0)) if plan.stabilise else counts
+    spectrum = np.fft.rfft2(scene, s=plan.fft_shape)
+    product = spectrum * plan.smoothed
+    if plan.corr_power != 1:
+        size = np.abs(spectrum * plan.template)
+        product *= np.where(size > 0, size, 1.0) ** (plan.corr_power - 1)
+    whole = np.fft.irfft2(product, s=plan.fft_shape) * math.prod(plan.fft_shape)
+    return np.asarray(whole[: pattern.shape[0], : pattern.shape[1]])
