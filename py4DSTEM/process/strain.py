@@ -143,20 +143,17 @@ class StrainMap:
         ``e' = A e Aᵀ`` with ``A = [[cos, sin], [−sin, cos]]``; covariances follow.
         """
         turn = _turn(angle_rad)
-        e_xx, e_yy, e_xy, theta = np.moveaxis(self._stack() @ turn.T, -1, 0)
+        strain = np.stack([self.e_xx, self.e_yy, self.e_xy], axis=-1)
+        e_xx, e_yy, e_xy = np.moveaxis(strain @ turn[:3, :3].T, -1, 0)
         return replace(
             self,
             e_xx=e_xx,
             e_yy=e_yy,
             e_xy=e_xy,
-            theta=theta,
-            covariance=turn @ self.covariance @ turn.T,
+            covariance=_turned(self.covariance, turn),
             reference_covariance=turn @ self.reference_covariance @ turn.T,
             axis_angle_rad=self.axis_angle_rad + angle_rad,
         )
-
-    def _stack(self) -> Float:
-        return np.stack(list(self.components().values()), axis=-1)
 
     def text(self) -> str:
         """Median, spread and typical uncertainty of every component, one per line."""
@@ -196,6 +193,13 @@ def _turn(angle_rad: float) -> Float:
             [0.0, 0.0, 0.0, 1.0],
         ]
     )
+
+
+def _turned(covariance: Float, turn: Float) -> Float:
+    """Covariances (..., 4, 4) in turned axes; strain stays known where theta is not."""
+    unknown = np.isnan(covariance)
+    unknown[..., :3, :3] |= unknown[..., :3, :3].any(axis=(-2, -1), keepdims=True)
+    return np.where(unknown, np.nan, turn @ np.nan_to_num(covariance) @ turn.T)
 
 
 def _to_parts(strain: StrainMap) -> dict[str, Any]:
