@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.detector import MaskArray
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
-from py4DSTEM.errors import ShapeError
+from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
+from py4DSTEM.process.bragg.lattice import LatticeFit
+from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["COMPONENTS", "StrainMap"]
+__all__ = ["COMPONENTS", "MapStrain", "StrainMap", "strain_map"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Method = Literal["infinitesimal", "polar"]
+AxisOf = float | Literal["g1", "g2"] | tuple[int, int]
 
 COMPONENTS = ("e_xx", "e_yy", "e_xy", "theta")
 """Names and order of the components of a strain map."""
@@ -211,3 +218,253 @@ def _from_parts(parts: Mapping[str, Any]) -> StrainMap:
 
 
 register_result("strain-map", StrainMap, _to_parts, _from_parts)
+
+
+# ---- from lattices -------------------------------------------------------------------------------
+class MapStrain(Analysis, kind="strain-map", version=1):
+    """Strain and rotation of the lattice of every position relative to a reference."""
+
+    reference: MaskArray | None = Field(
+        None, description="(Rx, Ry) of true and false: the unstrained positions; None: all."
+    )
+    reference_vectors: tuple[tuple[float, float], tuple[float, float]] | None = Field(
+        None, description="g1 and g2 of the unstrained lattice, instead of positions."
+    )
+    axis: AxisOf | None = Field(
+        None, description='Direction of x: angle in rad, "g1", "g2" or (h, k); None: calibrated x.'
+    )
+    method: Method = Field("infinitesimal", description="For small or for large strain.")
+    mask: MaskArray | None = Field(None, description="(Rx, Ry) positions to keep; None: all.")
+
+    accepts: ClassVar[tuple[type, ...]] = (LatticeFit,)
+    cites: ClassVar[tuple[str, ...]] = ("10.1017/S1431927621000477",)
+
+    def apply(self, value: Any, options: RunOptions | None = None) -> StrainMap:
+        """The strain of a lattice fit; `options` are not needed."""
+        self.check(value)
+        mask = value.mask & _bools("mask", self.mask, value.shape)
+        if not mask.any():
+            raise ParameterError(
+                f"no position of {value.name!r} has a usable lattice ({dict(_why(value))}): there "
+                "is nothing to map"
+            )
+        reference, spread, report = self._reference(value)
+        values, jacobian = _STRAINS[self.method](reference, value.vectors.reshape(-1, 2, 2))
+        covariance = jacobian @ value.covariance.reshape(-1, 4, 4) @ np.swapaxes(jacobian, -1, -2)
+        _, at_reference = _STRAINS[self.method](reference, reference[None])
+        shift = at_reference[0] @ spread @ at_reference[0].T
+        off = ~mask.ravel()
+        values[off], covariance[off] = np.nan, np.nan
+        maps = np.ascontiguousarray(values.T).reshape(4, *mask.shape)
+        strain = StrainMap(
+            **dict(zip(COMPONENTS, maps, strict=True)),
+            covariance=covariance.reshape(*mask.shape, 4, 4),
+            mask=mask,
+            reference=reference,
+            reference_covariance=shift,
+            method=self.method,
+            calibration=value.calibration,
+            history=self.history(value.history),
+            report={**report, "positions": int(mask.sum())},
+        )
+        return strain if self.axis is None else strain.rotated(_angle(self.axis, reference))
+
+    def _reference(self, lattice: LatticeFit) -> tuple[Float, Float, dict[str, Any]]:
+        """g1 and g2 (2, 2), their covariance (4, 4), and where they are from."""
+        if self.reference_vectors is not None:
+            if self.reference is not None:
+                raise ParameterError("reference and reference_vectors exclude each other")
+            known = np.array(self.reference_vectors)
+            _check_lattice(known)
+            return known, np.zeros((4, 4)), {"reference": "given lattice vectors"}
+        region = _bools("reference", self.reference, lattice.shape) & lattice.mask
+        if not region.any():
+            raise ParameterError(
+                f"the reference region holds no usable lattice ({dict(_why(lattice))}): choose "
+                "another region, or give g1 and g2"
+            )
+        chosen = lattice.vectors[region].reshape(-1, 4)
+        vectors = np.median(chosen, axis=0).reshape(2, 2)
+        _check_lattice(vectors)
+        which = "all positions" if self.reference is None else "region"
+        report = {"reference": f"median of {which}", "reference positions": len(chosen)}
+        return vectors, _covariance_of_median(chosen), report
+
+
+def strain_map(
+    lattice: LatticeFit,
+    reference: ArrayLike | Sequence[Any] | None = None,
+    *,
+    axis: AxisOf | None = None,
+    method: Method = "infinitesimal",
+    mask: ArrayLike | None = None,
+) -> StrainMap:
+    """Strain and rotation of every scan position relative to a reference lattice.
+
+    Parameters
+    ----------
+    lattice : LatticeFit
+    reference : (Rx, Ry) bool, ((x0, x1), (y0, y1)), (g1, g2) or None
+        What counts as unstrained: the median lattice of the positions of a mask, or of rows x0 to
+        x1 and columns y0 to y1 (ends excluded; four integers), or of all positions (None); or the
+        vectors of a known lattice (floats, in ``lattice.unit``, calibrated axes), which gives
+        absolute strain.
+    axis : float, "g1", "g2" or (h, k), optional
+        Direction of the x axis of the components: an angle in rad from the calibrated x towards y,
+        or along the reference lattice vector ``h g1 + k g2``; None: the calibrated x.
+    method : "infinitesimal" or "polar"
+        For small strain and rotation; or exact for large ones.
+    mask : (Rx, Ry) bool, optional
+        Positions to map; others, and those without a usable lattice, are NaN.
+
+    Returns
+    -------
+    StrainMap
+
+    Raises
+    ------
+    ParameterError
+        The reference holds no usable position or spans no lattice, or no position is left.
+    ShapeError
+        A mask has not the shape of the scan.
+
+    Notes
+    -----
+    With the lattice vectors as rows, ``g = g0 β``.  Infinitesimal: ``e_xx = 1 − β_xx``,
+    ``e_yy = 1 − β_yy``, ``e_xy = −(β_xy + β_yx) / 2``, ``theta = (β_xy − β_yx) / 2``, positive from
+    x towards y; its error is of second order in strain and rotation.  Polar: the deformation
+    gradient of the crystal is ``F = β⁻¹ = R U`` with the rotation R by theta and the symmetric
+    stretch U; the strain is ``U − 1``, in the axes of the unrotated crystal.
+
+    ``covariance`` is that of the lattice, carried to the components to first order.  The error of
+    the reference moves all positions alike and is kept apart, in ``reference_covariance`` (from the
+    scatter of its positions: true variation inside the reference counts).
+
+    Method: doi:10.1017/S1431927621000477.
+
+    Examples
+    --------
+    >>> import py4DSTEM
+    >>> scan = py4DSTEM.simulate.strained_lattice((8, 8), strain=None, seed=1)
+    >>> lattice = py4DSTEM.fit_lattice(scan.truth.peaks())
+    >>> strain = strain_map(lattice, scan.truth.reference)
+    >>> bool(abs(strain.e_xx - scan.truth.e_xx).max() < 1e-12)
+    True
+    """
+    region, vectors = _reference_of(reference, lattice)
+    return MapStrain(
+        reference=region, reference_vectors=vectors, axis=axis, method=method, mask=mask
+    ).apply(lattice)
+
+
+def _reference_of(reference: Any, lattice: LatticeFit) -> tuple[Bool | None, Any]:
+    """A mask, or vectors, from any way to say what the reference is."""
+    if reference is None:
+        return None, None
+    array = np.asarray(reference)
+    if array.dtype == bool:
+        return _bools("reference", array, lattice.shape), None
+    if array.shape != (2, 2):
+        raise ParameterError(
+            "a reference is a mask of bools, ((x0, x1), (y0, y1)) of integers, or (g1, g2) of "
+            f"floats, not an array {array.shape} of {array.dtype}"
+        )
+    if array.dtype.kind in "iu":
+        region = np.zeros(lattice.shape, np.bool_)
+        (x0, x1), (y0, y1) = array.tolist()
+        region[x0:x1, y0:y1] = True
+        return region, None
+    return None, tuple(tuple(row) for row in array.astype(np.float64).tolist())
+
+
+def _bools(name: str, mask: Any, shape: tuple[int, int]) -> Bool:
+    if mask is None:
+        return np.ones(shape, np.bool_)
+    array: Bool = np.asarray(np.asarray(mask) != 0)
+    if array.shape != tuple(shape):
+        raise ShapeError(f"{name} has the shape {array.shape}, the scan {tuple(shape)}")
+    return array
+
+
+def _why(lattice: LatticeFit) -> Mapping[str, Any]:
+    counts: Mapping[str, Any] = lattice.report.get("positions", {})
+    return counts
+
+
+def _check_lattice(vectors: Float) -> None:
+    lengths = np.linalg.norm(vectors, axis=1)
+    if not np.isfinite(vectors).all() or abs(np.linalg.det(vectors)) < 1e-6 * lengths.prod():
+        raise ParameterError(
+            f"the reference g1 = {vectors[0].tolist()}, g2 = {vectors[1].tolist()} spans no lattice"
+        )
+
+
+def _covariance_of_median(samples: Float) -> Float:
+    """Of the median of rows (n, 4): π/2 times that of the mean, with a robust scatter."""
+    n = len(samples)
+    if n < 2:
+        return np.full((4, 4), np.nan)
+    deviation = samples - np.median(samples, axis=0)
+    scatter = 1.4826 * np.median(abs(deviation), axis=0)
+    # Correlations of the plain kind, widths that a few outliers do not change.
+    spread = np.maximum(deviation.std(0), np.finfo(float).tiny)
+    correlation = (deviation / spread).T @ (deviation / spread) / n
+    covariance: Float = np.pi / 2 / n * correlation * np.outer(scatter, scatter)
+    return covariance
+
+
+def _angle(axis: AxisOf, reference: Float) -> float:
+    """Angle of an axis from the calibrated x."""
+    if isinstance(axis, int | float):
+        if not math.isfinite(axis):
+            raise ParameterError(f"axis must be a finite angle, not {axis!r}")
+        return float(axis)
+    hk = {"g1": (1, 0), "g2": (0, 1)}.get(axis, axis) if isinstance(axis, str) else axis
+    if not any(hk):
+        raise ParameterError("axis=(0, 0) is no direction; give the indices of a lattice vector")
+    x, y = np.asarray(hk, float) @ reference
+    return math.atan2(y, x)
+
+
+# ---- components and their derivatives ------------------------------------------------------------
+def _infinitesimal(reference: Float, vectors: Float) -> tuple[Float, Float]:
+    """Components (n, 4) and their derivatives (n, 4, 4) by (g1x, g1y, g2x, g2y)."""
+    inverse = np.linalg.inv(reference)
+    linear = np.array([[-1, 0, 0, 0], [0, 0, 0, -1], [0, -0.5, -0.5, 0], [0, 0.5, -0.5, 0]])
+    jacobian = linear @ np.kron(inverse, np.eye(2))
+    values = vectors.reshape(-1, 4) @ jacobian.T + [1.0, 1.0, 0.0, 0.0]
+    return values, np.broadcast_to(jacobian, (len(vectors), 4, 4))
+
+
+def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:
+    """Components (n, 4) and their derivatives (n, 4, 4) by (g1x, g1y, g2x, g2y)."""
+    inverse = np.linalg.inv(reference)
+    usable = np.isfinite(vectors).all((1, 2)) & (np.linalg.det(np.nan_to_num(vectors)) != 0)
+    beta = np.where(usable[:, None, None], inverse @ vectors, np.eye(2))
+    F = np.linalg.inv(beta)
+    difference, total = F[:, 1, 0] - F[:, 0, 1], F[:, 0, 0] + F[:, 1, 1]
+    theta = np.arctan2(difference, total)
+    cos, sin = np.cos(theta), np.sin(theta)
+    back = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # R transposed
+    stretch = back @ F
+    values = np.stack(
+        [stretch[:, 0, 0] - 1, stretch[:, 1, 1] - 1, stretch[:, 0, 1], theta], axis=-1
+    )
+    values[~usable] = np.nan
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])  # dR / dtheta = quarter R
+    square = difference**2 + total**2
+    jacobian = np.empty((len(vectors), 4, 4))
+    for k in range(4):
+        change = np.zeros(4)
+        change[k] = 1.0
+        dF = -F @ (inverse @ change.reshape(2, 2)) @ F
+        d_difference, d_total = dF[:, 1, 0] - dF[:, 0, 1], dF[:, 0, 0] + dF[:, 1, 1]
+        d_theta = (total * d_difference - difference * d_total) / square
+        d_stretch = back @ dF - d_theta[:, None, None] * (quarter @ stretch)
+        jacobian[:, :, k] = np.stack(
+            [d_stretch[:, 0, 0], d_stretch[:, 1, 1], d_stretch[:, 0, 1], d_theta], axis=-1
+        )
+    return values, jacobian
+
+
+_STRAINS = {"infinitesimal": _infinitesimal, "polar": _polar}

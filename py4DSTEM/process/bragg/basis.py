@@ -183,7 +183,8 @@ def lattice_origins(peaks: PointTable) -> tuple[Float, str]:
     raw = np.stack([peaks.points["qx"], peaks.points["qy"]], -1).astype(np.float64)
     if lost.all():
         brightest = raw[_least(position, -peak_amplitudes(peaks.points))]
-        center = np.nanmedian(brightest, axis=0) if len(brightest) else np.zeros(2)
+        brightest = brightest[np.isfinite(brightest).all(1)]
+        center = np.median(brightest, axis=0) if len(brightest) else np.zeros(2)
     else:
         center = origins[~lost].mean(0)
     nearest = _least(position, np.linalg.norm(raw - center, axis=1))

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.history import History
-from py4DSTEM.errors import ShapeError
+from py4DSTEM.core.points import PointTable
+from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
+from py4DSTEM.process.bragg.basis import Basis, choose_basis, lattice_origins, peak_amplitudes
+from py4DSTEM.process.bragg.slopes import has_slopes, smooth_slopes
+from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["REASONS", "LatticeFit"]
+if TYPE_CHECKING:
+    from py4DSTEM.kernels.api import LatticeFits
+    from py4DSTEM.process.strain import StrainMap
+
+__all__ = ["REASONS", "FitLattice", "LatticeFit", "fit_lattice"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+Weights = Literal["sigma", "intensity", "equal"]
+Slopes = Literal["smooth", "free"]
 
 REASONS = (
     "usable",
@@ -27,6 +40,12 @@ REASONS = (
     "far from the starting lattice",
 )
 """What the codes of `LatticeFit.reason` mean."""
+HUBER, REJECT = 3.0, 8.0
+"""Standard deviations beyond which a peak counts less, and not at all."""
+SAMPLE = 384
+"""Positions, evenly spaced, from which scatter and mean lattice are taken."""
+CHI2_POSITIONS = 2.0
+"""Width of the Gaussian over which χ² is averaged before it scales a covariance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +130,19 @@ class LatticeFit:
         root: Float = np.sqrt(np.diagonal(self.covariance, axis1=-2, axis2=-1))
         return root
 
+    def strain_map(
+        self,
+        reference: ArrayLike | Sequence[Any] | None = None,
+        *,
+        axis: float | Literal["g1", "g2"] | tuple[int, int] | None = None,
+        method: Literal["infinitesimal", "polar"] = "infinitesimal",
+        mask: ArrayLike | None = None,
+    ) -> StrainMap:
+        """Strain relative to a reference lattice; see `py4DSTEM.strain_map`."""
+        from py4DSTEM.process.strain import strain_map
+
+        return strain_map(self, reference, axis=axis, method=method, mask=mask)
+
     def __repr__(self) -> str:
         return (
             f"<LatticeFit {self.name!r} {self.shape}, {int(self.mask.sum())} usable, "
@@ -128,3 +160,494 @@ def _from_parts(parts: Mapping[str, Any]) -> LatticeFit:
 
 
 register_result("lattice-fit", LatticeFit, _to_parts, _from_parts)
+
+
+# ---- the fit -------------------------------------------------------------------------------------
+class FitLattice(Analysis, kind="fit-lattice", version=1):
+    """Index the Bragg peaks of every position and fit the two lattice vectors."""
+
+    g1: tuple[float, float] | None = Field(
+        None, description="First lattice vector (x, y), roughly; None: found."
+    )
+    g2: tuple[float, float] | None = Field(None, description="Second lattice vector.")
+    max_distance_px: float | None = Field(
+        None, gt=0, description="Farthest of a peak from its lattice point, in detector pixels."
+    )
+    refine_basis: bool = Field(True, description="Start from the mean lattice of a first fit.")
+    min_peaks: int = Field(4, ge=3, description="Fewest peaks on the lattice.")
+    weights: Weights = Field("sigma", description="What the weights of the peaks come from.")
+    robust: bool = Field(True, description="Give peaks that do not fit less weight, or none.")
+    disk_slopes: Slopes = Field(
+        "smooth", description="Whether intensity slopes in disks are smoothed over the scan."
+    )
+    slope_smoothing: float = Field(2.0, gt=0, description="Width of that, in scan positions.")
+    several_share: float = Field(
+        0.2, gt=0, le=1, description="Share of the amplitude beside the lattice that is flagged."
+    )
+
+    accepts: ClassVar[tuple[type, ...]] = (PointTable,)
+    cites: ClassVar[tuple[str, ...]] = ("10.1017/S1431927621000477", "10.1214/aoms/1177703732")
+
+    def apply(self, value: Any, options: RunOptions | None = None) -> LatticeFit:
+        """The lattice of a table of peaks; `options` are not needed."""
+        self.check(value)
+        _check_fields(value)
+        basis = choose_basis(value, g1=self.g1, g2=self.g2)
+        table = _Table.of(value, basis, self)
+        sample = table.sample()
+        start = _mean_lattice(sample, basis.vectors) if self.refine_basis else basis.vectors
+        ready, noise = _with_scatter(table, sample, start)
+        fits, helped = _fit_everywhere(ready, start)
+        slopes: dict[str, Any] = {}
+        if self.disk_slopes == "smooth" and has_slopes(value):
+            table, slopes = self._with_smooth_slopes(value, table, fits)
+            ready, noise = _with_scatter(table, table.sample(), start)
+            fits, helped = _fit_everywhere(ready, start)
+        report = {
+            "basis": dict(basis.report), "origin": table.origin_source, "weights": table.weights,
+            "largest distance (px)": table.max_distance_px, **noise, "disk slopes": slopes,
+            "started from neighbours": helped,
+        }  # fmt: skip
+        return self._result(value, table, start, fits, report)
+
+    def _with_smooth_slopes(
+        self, peaks: PointTable, table: _Table, fits: LatticeFits
+    ) -> tuple[_Table, dict[str, Any]]:
+        prior = getattr(peaks, "report", {}).get("slope_prior")
+        update = smooth_slopes(
+            peaks,
+            fits.indices,
+            np.isfinite(fits.distance),
+            sigma_positions=self.slope_smoothing,
+            prior_px=prior,
+        )
+        covariances = table.covariances.copy()
+        for axis in (0, 2):
+            # A variance cannot become negative; what is left then was rounding.
+            least = 0.01 * covariances[:, axis]
+            covariances[:, axis] = np.maximum(covariances[:, axis] + update.variance, least)
+        return (
+            replace(table, points=table.points + update.shift, covariances=covariances),
+            update.report,
+        )
+
+    def _result(
+        self,
+        peaks: PointTable,
+        table: _Table,
+        start: Float,
+        fits: LatticeFits,
+        report: dict[str, Any],
+    ) -> LatticeFit:
+        shape = peaks.shape
+        scale = _covariance_scale(fits, shape)
+        covariance = fits.covariance * scale[:, None, None]
+        mask = fits.reason == 0
+        several = (fits.beside[:, 0] > self.several_share) & (fits.beside[:, 1] >= 3)
+        report["positions"] = _counted(fits.reason)
+        report["several lattices"] = int(several.sum())
+        calibration = peaks.calibration
+        if calibration.origin_px is None:
+            calibration = calibration.replace(origin_px=table.origins.reshape(*shape, 2))
+        return LatticeFit(
+            g1=fits.parameters[:, 2:4].reshape(*shape, 2),
+            g2=fits.parameters[:, 4:6].reshape(*shape, 2),
+            origin=fits.parameters[:, :2].reshape(*shape, 2),
+            covariance=np.ascontiguousarray(covariance[:, 2:, 2:]).reshape(*shape, 4, 4),
+            sigma_origin=np.sqrt(covariance[:, [0, 1], [0, 1]]).reshape(*shape, 2),
+            residual=fits.residual.reshape(shape),
+            chi2=fits.chi2.reshape(shape),
+            count=fits.count.reshape(shape),
+            mask=mask.reshape(shape),
+            reason=fits.reason.reshape(shape),
+            several=several.reshape(shape),
+            basis=start,
+            unit=peaks.vector_unit,
+            calibration=calibration,
+            history=self.history(peaks.history),
+            report=report,
+        )
+
+
+def fit_lattice(
+    peaks: PointTable,
+    g1: Sequence[float] | None = None,
+    g2: Sequence[float] | None = None,
+    *,
+    max_distance_px: float | None = None,
+    refine_basis: bool = True,
+    min_peaks: int = 4,
+    weights: Weights = "sigma",
+    robust: bool = True,
+    disk_slopes: Slopes = "smooth",
+    slope_smoothing: float = 2.0,
+    several_share: float = 0.2,
+) -> LatticeFit:
+    """Fit the reciprocal lattice of every scan position to its Bragg peaks.
+
+    Parameters
+    ----------
+    peaks : BraggPeaks
+        Any table with ``qx, qy`` in detector pixels; ``intensity`` and uncertainties where there
+        are any.
+    g1, g2 : (float, float), optional
+        Lattice vectors (x, y) in ``peaks.vector_unit``, roughly; None: found (`choose_basis`).
+    max_distance_px : float, optional
+        Farthest that a peak may lie from its lattice point, in detector pixels; None: a quarter of
+        the shortest lattice vector.
+    refine_basis : bool
+        Start every position from the median lattice of a first fit of some positions.
+    min_peaks : int
+        Fewest peaks on the lattice; positions with less are masked.  Three leave nothing to test
+        with.
+    weights : "sigma", "intensity" or "equal"
+        The uncertainties of the peaks; variances that go as 1 / intensity; equal ones.  "sigma"
+        falls back to "intensity" for a table without uncertainties.
+    robust : bool
+        Peaks beyond 3 standard deviations count less (Huber), beyond 8 not at all.
+    disk_slopes : "smooth" or "free"
+        Where the peaks carry intensity slopes: whether the slopes of each reflection are taken as
+        smooth over the scan, which sharpens the positions (see Notes).
+    slope_smoothing : float
+        Standard deviation of that average, in scan positions.
+    several_share : float
+        Positions are flagged in ``several`` where at least three peaks with more than this share of
+        the amplitude (root of intensity) lie beside the lattice.
+
+    Returns
+    -------
+    LatticeFit
+
+    Raises
+    ------
+    SolveError
+        The peaks have no lattice in common.
+    CalibrationMissing
+        The calibrated origin is nowhere finite.
+    ParameterError
+        There are no fields ``qx, qy``, or a parameter makes no sense.
+
+    Notes
+    -----
+    Model: calibrated vector of peak i ``v_i = o + h_i g1 + k_i g2``, the offset o free, so that an
+    error of the origin does not become strain.  Indices are found from the inside outwards,
+    starting from the mean lattice; where that fails, from the lattice of fitted neighbours.  Least
+    squares with the full 2 × 2 covariance of each peak, brought to calibrated axes.
+
+    If the residuals of the whole scan are larger than the covariances of the peaks allow, a
+    variance, the same for all peaks, is added (``report["added scatter (px)"]``) such that the
+    median squared distance is the expected one: the weights then follow the errors that there
+    are.  The covariance of a position is the inverse of the normal matrix times the reduced χ² of
+    its surroundings (Gaussian of 2 positions) where that exceeds one, or times its own where that
+    stands out.
+
+    Each disk whose intensity varies linearly inside (excitation error) has a position that is
+    correlated with the slope.  Along a crystal the slope of one reflection changes slowly, so that
+    it is known better from the neighbours: it is averaged over them, weighted, and the position
+    taken conditionally on it; how smooth the slopes really are is taken from the data
+    (`py4DSTEM.process.bragg.slopes.smooth_slopes`).
+
+    Method: doi:10.1017/S1431927621000477; robust weights: doi:10.1214/aoms/1177703732.
+
+    Examples
+    --------
+    >>> import py4DSTEM
+    >>> scan = py4DSTEM.simulate.strained_lattice((4, 5), strain={"e_xx": 0.01}, seed=1)
+    >>> lattice = fit_lattice(scan.truth.peaks())
+    >>> lattice.g1[2, 3].round(4).tolist(), lattice.unit
+    ([0.2376, 0.05], 'A^-1')
+    """
+    return FitLattice(
+        g1=g1,
+        g2=g2,
+        max_distance_px=max_distance_px,
+        refine_basis=refine_basis,
+        min_peaks=min_peaks,
+        weights=weights,
+        robust=robust,
+        disk_slopes=disk_slopes,
+        slope_smoothing=slope_smoothing,
+        several_share=several_share,
+    ).apply(peaks)
+
+
+def _check_fields(peaks: PointTable) -> None:
+    missing = {"qx", "qy"} - set(peaks.dtype.names or ())
+    if missing:
+        raise ParameterError(
+            f"{peaks.name!r} has no field {sorted(missing)[0]!r}, only {peaks.dtype.names}: a "
+            "lattice is fitted to tables of Bragg peaks with qx, qy in detector pixels"
+        )
+
+
+def _counted(reasons: NDArray[np.uint8]) -> dict[str, int]:
+    counts = np.bincount(reasons, minlength=len(REASONS))
+    return {name: int(n) for name, n in zip(REASONS, counts, strict=True) if n}
+
+
+# ---- what is fitted ------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """Arguments of the kernel, for all positions or some of them."""
+
+    points: Float
+    covariances: Float
+    amplitude: Float
+    offsets: NDArray[np.int64]
+    origins: Float
+    shape: tuple[int, int]
+    matrix: Float
+    max_distance_px: float
+    min_peaks: int
+    robust: bool
+    weights: str
+    origin_source: str
+
+    @classmethod
+    def of(cls, peaks: PointTable, basis: Basis, options: FitLattice) -> _Table:
+        matrix = peaks.calibration.Q_matrix(basis.unit)
+        in_px = np.linalg.inv(matrix) @ basis.vectors.T
+        shortest = float(np.linalg.norm(in_px, axis=0).min())
+        covariances, weights = _covariances(peaks, options.weights)
+        origins, source = lattice_origins(peaks)
+        amplitude = peak_amplitudes(peaks.points)
+        return cls(
+            points=np.stack([peaks.points["qx"], peaks.points["qy"]], -1).astype(np.float64),
+            covariances=covariances,
+            amplitude=amplitude if amplitude.any() else np.ones(len(peaks)),
+            offsets=peaks.offsets,
+            origins=origins,
+            shape=peaks.shape,
+            matrix=matrix,
+            max_distance_px=options.max_distance_px or 0.25 * shortest,
+            min_peaks=options.min_peaks,
+            robust=options.robust,
+            weights=weights,
+            origin_source=source,
+        )
+
+    @property
+    def count(self) -> int:
+        """Positions."""
+        return len(self.offsets) - 1
+
+    def fit(
+        self,
+        starts: Float,
+        todo: Bool | None = None,
+        *,
+        huber: float = math.inf,
+        reject: float = math.inf,
+    ) -> LatticeFits:
+        from py4DSTEM.kernels import compiled
+
+        return compiled().fit_lattices(
+            self.points,
+            self.covariances,
+            self.amplitude,
+            self.offsets,
+            self.origins,
+            self.matrix,
+            np.broadcast_to(starts, (self.count, 2, 2)),
+            todo,
+            max_distance=self.max_distance_px * math.sqrt(abs(np.linalg.det(self.matrix))),
+            min_count=self.min_peaks,
+            huber=huber,
+            reject=reject,
+        )
+
+    def fit_as_asked(self, starts: Float, todo: Bool | None = None) -> LatticeFits:
+        """Robust or not."""
+        huber, reject = (HUBER, REJECT) if self.robust else (math.inf, math.inf)
+        return self.fit(starts, todo, huber=huber, reject=reject)
+
+    def sample(self) -> _Table:
+        """Some positions that have enough peaks, evenly spaced."""
+        enough = np.flatnonzero(np.diff(self.offsets) >= self.min_peaks)
+        if len(enough) <= SAMPLE:
+            return self
+        chosen = enough[np.linspace(0, len(enough) - 1, SAMPLE).astype(int)]
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        rows = np.repeat(self.offsets[chosen], lengths) + within
+        return replace(
+            self,
+            points=self.points[rows],
+            covariances=self.covariances[rows],
+            amplitude=self.amplitude[rows],
+            offsets=offsets,
+            origins=self.origins[chosen],
+        )
+
+    def noisier(self, factor: float = 1.0, added: float = 0.0) -> _Table:
+        """With covariances multiplied, and a variance added along both axes."""
+        return replace(self, covariances=self.covariances * factor + [added, 0.0, added])
+
+
+def _covariances(peaks: PointTable, weights: Weights) -> tuple[Float, str]:
+    """Variance along x, covariance, variance along y (n, 3) in px², and where they are from.
+
+    For "intensity" and "equal" they are relative only.
+    """
+    names = set(peaks.dtype.names or ())
+    if weights == "sigma" and {"sigma_qx", "sigma_qy"} <= names:
+        measured = _measured_covariances(peaks)
+        if measured is not None:
+            return measured, "sigma"
+    both_axes = np.array([1.0, 0.0, 1.0])
+    if weights != "equal" and "intensity" in names:
+        intensity = _intensity(peaks)
+        return (intensity.mean() / intensity)[:, None] * both_axes, "intensity"
+    return np.ones((len(peaks), 1)) * both_axes, "equal"
+
+
+def _measured_covariances(peaks: PointTable) -> Float | None:
+    """From the fields of the table; None where no peak has a usable one."""
+    points = peaks.points
+    mixed = points["cov_qxqy"] if "cov_qxqy" in (peaks.dtype.names or ()) else np.zeros(len(peaks))
+    out = np.stack([points["sigma_qx"], mixed, points["sigma_qy"]], -1).astype(np.float64)
+    out[:, [0, 2]] **= 2
+    known = np.isfinite(out).all(1) & (out[:, 0] * out[:, 2] > out[:, 1] ** 2)
+    if not known.any():
+        return None
+    if not known.all():
+        # A peak without its own uncertainty gets that of a typical one of its intensity.
+        intensity = _intensity(peaks)
+        typical = np.median(out[known][:, [0, 2]].mean(1) * intensity[known])
+        out[~known] = (typical / intensity[~known])[:, None] * np.array([1.0, 0.0, 1.0])
+    return out
+
+
+def _intensity(peaks: PointTable) -> Float:
+    """Intensities, those that are not known or not positive as a thousandth of the median."""
+    intensity = peak_amplitudes(peaks.points) ** 2
+    positive = intensity[intensity > 0]
+    if not len(positive):
+        return np.ones(len(peaks))
+    return np.maximum(intensity, 1e-3 * float(np.median(positive)))
+
+
+# ---- steps of the fit ----------------------------------------------------------------------------
+def _mean_lattice(sample: _Table, start: Float) -> Float:
+    """The median lattice of the sample, if it can be fitted at most positions."""
+    for _ in range(2):
+        fits = sample.fit(start)
+        if (fits.reason == 0).sum() * 2 < sample.count:
+            break
+        start = np.median(fits.parameters[fits.reason == 0, 2:], axis=0).reshape(2, 2)
+    return start
+
+
+def _with_scatter(table: _Table, sample: _Table, start: Float) -> tuple[_Table, dict[str, Any]]:
+    """The table with covariances such that residuals are as expected, and what was done to them."""
+    if table.weights != "sigma":
+        factor = 1.0
+        for huber in (math.inf, HUBER):
+            found, _ = _median_chi2(sample.noisier(factor), start, huber)
+            factor *= found if math.isfinite(found) and found > 0 else 1.0
+        return table.noisier(factor), {"sigma per peak (px)": math.sqrt(factor)}
+    found, peaks = _median_chi2(sample, start, HUBER)
+    added = 0.0
+    # The median of n squared distances is known to about 1.5 / √n of itself.
+    if math.isfinite(found) and found > 1 + 3 * 1.5 / math.sqrt(max(peaks, 1)):
+        added = _added_variance(sample, start, found)
+    return table.noisier(added=added), {"added scatter (px)": math.sqrt(added)}
+
+
+def _added_variance(sample: _Table, start: Float, found: float) -> float:
+    """Variance (px²) that brings the median χ² from `found` to 1."""
+    from scipy.optimize import brentq
+
+    def excess(log_variance: float) -> float:
+        return _median_chi2(sample.noisier(added=math.exp(log_variance)), start, HUBER)[0] - 1
+
+    high = math.log(4 * found * float(np.median(sample.covariances[:, [0, 2]])))
+    low = high - 16.0
+    while excess(high) > 0:
+        high += 2.0
+    return math.exp(brentq(excess, low, high, xtol=0.01)) if excess(low) > 0 else 0.0
+
+
+def _median_chi2(table: _Table, start: Float, huber: float) -> tuple[float, int]:
+    """Median squared distance over its expectation, and of how many peaks."""
+    fits = table.fit(start, huber=huber)
+    square = fits.distance**2
+    count = np.repeat(fits.count, np.diff(table.offsets)).astype(float)
+    # Three of n points' worth of freedom went into the fit: residuals are smaller than errors.
+    known = np.isfinite(square) & (count > 3)
+    if not known.any():
+        return math.nan, 0
+    expected = 2 * math.log(2) * (1 - 3 / count[known])
+    return float(np.median(square[known] / expected)), int(known.sum())
+
+
+def _fit_everywhere(table: _Table, start: Float) -> tuple[LatticeFits, int]:
+    """All positions from one start, failures from neighbours; the number that this helped."""
+    fits = table.fit_as_asked(start)
+    points = np.diff(table.offsets)
+    helped = 0
+    for _ in range(sum(table.shape)):
+        good = (fits.reason == 0) & (fits.beside[:, 0] < 0.3)
+        weak = ~good & (points >= table.min_peaks)
+        starts, near = _from_neighbours(fits, good, table.shape)
+        todo = weak & near
+        if not todo.any():
+            break
+        again = table.fit_as_asked(starts, todo)
+        better = todo & (again.reason == 0)
+        better &= (fits.reason != 0) | (again.beside[:, 0] < fits.beside[:, 0] - 0.1)
+        if not better.any():
+            break
+        fits = _replaced(fits, again, better, table.offsets)
+        helped += int(better.sum())
+    failed = np.isin(fits.reason, (2, 3)) & (points >= table.min_peaks)
+    if table.robust and failed.any():
+        # Where all peaks scatter far more than elsewhere none must be rejected; χ² will tell.
+        plain = table.fit(start, failed)
+        fits = _replaced(fits, plain, failed & (plain.reason == 0), table.offsets)
+    return fits, helped
+
+
+def _from_neighbours(fits: LatticeFits, good: Bool, shape: tuple[int, int]) -> tuple[Float, Bool]:
+    """Mean lattice (P, 2, 2) of the up to eight neighbours, and where there are any."""
+    from scipy.ndimage import convolve
+
+    ring = np.ones((3, 3))
+    ring[1, 1] = 0.0
+    number = convolve(good.reshape(shape).astype(float), ring, mode="constant").ravel()
+    vectors = np.where(good[:, None], fits.parameters[:, 2:], 0.0)
+    sums = [convolve(v.reshape(shape), ring, mode="constant").ravel() for v in vectors.T]
+    mean = np.stack(sums, -1) / np.maximum(number, 1)[:, None]
+    return mean.reshape(-1, 2, 2), number > 0
+
+
+def _replaced(
+    fits: LatticeFits, other: LatticeFits, where: Bool, offsets: NDArray[np.int64]
+) -> LatticeFits:
+    """`fits` with positions `where` (and their points) from `other`."""
+    rows = np.repeat(where, np.diff(offsets))
+    merged = {}
+    for name, old in fits._asdict().items():
+        chosen = rows if name in ("indices", "distance") else where
+        merged[name] = np.where(
+            chosen.reshape(-1, *[1] * (old.ndim - 1)), getattr(other, name), old
+        )
+    return fits._replace(**merged)
+
+
+def _covariance_scale(fits: LatticeFits, shape: tuple[int, int]) -> Float:
+    """Factor (P,) of the covariances: χ² of the surroundings, or of the position, if above 1."""
+    from scipy.ndimage import gaussian_filter
+
+    known = np.isfinite(fits.chi2)
+    freedom = np.where(known, 2.0 * fits.count - 6, 0.0)
+    own = np.where(known, fits.chi2, 0.0)
+    sums, weights = (
+        gaussian_filter(a.reshape(shape), CHI2_POSITIONS, mode="constant").ravel()
+        for a in (own * freedom, freedom)
+    )
+    around = np.divide(sums, weights, out=np.ones(len(own)), where=weights > 1e-6)
+    limit = 1 + 5 * np.sqrt(2 / np.maximum(freedom, 1.0))
+    scale: Float = np.maximum(1.0, np.where(own > around * limit, own, around))
+    return scale
