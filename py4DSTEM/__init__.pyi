@@ -38,6 +38,15 @@ from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.plot.draw import show as show
+from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
+from py4DSTEM.plot.figures.origin import show_origin as show_origin
+from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
+from py4DSTEM.plot.figures.peaks import show_vector_map as show_vector_map
+from py4DSTEM.plot.figures.probe import show_probe as show_probe
+from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
+from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
+from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
+from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.bragg.detect import FindBraggDisks as FindBraggDisks
@@ -45,6 +54,9 @@ from py4DSTEM.process.bragg.detect import find_bragg_disks as find_bragg_disks
 from py4DSTEM.process.bragg.images import bragg_virtual_image as bragg_virtual_image
 from py4DSTEM.process.bragg.peaks import BraggPeaks as BraggPeaks
 from py4DSTEM.process.bragg.vector_map import bragg_vector_map as bragg_vector_map
+from py4DSTEM.process.calibrate.ellipse import EllipseMeasurement as EllipseMeasurement
+from py4DSTEM.process.calibrate.ellipse import MeasureEllipse as MeasureEllipse
+from py4DSTEM.process.calibrate.ellipse import measure_ellipse as measure_ellipse
 from py4DSTEM.process.calibrate.origin import CalibrateOrigin as CalibrateOrigin
 from py4DSTEM.process.calibrate.origin import MeasureOrigin as MeasureOrigin
 from py4DSTEM.process.calibrate.origin import calibrate_origin as calibrate_origin
@@ -56,6 +68,9 @@ from py4DSTEM.process.calibrate.origin_fit import fit_origin as fit_origin
 from py4DSTEM.process.calibrate.origin_moments import MomentOrigin as MomentOrigin
 from py4DSTEM.process.calibrate.origin_symmetry import FriedelOrigin as FriedelOrigin
 from py4DSTEM.process.calibrate.origin_symmetry import RadialOrigin as RadialOrigin
+from py4DSTEM.process.calibrate.pixel_size import MeasurePixelSize as MeasurePixelSize
+from py4DSTEM.process.calibrate.pixel_size import PixelSizeMeasurement as PixelSizeMeasurement
+from py4DSTEM.process.calibrate.pixel_size import measure_pixel_size as measure_pixel_size
 from py4DSTEM.process.calibrate.rotation import MeasureRotation as MeasureRotation
 from py4DSTEM.process.calibrate.rotation import RotationMeasurement as RotationMeasurement
 from py4DSTEM.process.calibrate.rotation import measure_rotation as measure_rotation

@@ -14,7 +14,7 @@ from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
 from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.bragg import detect
-from py4DSTEM.process.calibrate import rotation
+from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -45,6 +45,8 @@ class DataCube(Cube):
     dark_gain = clean.dark_gain
     subtract_background = clean.subtract_background
     find_beam = beam.find_beam
+    measure_origin = origin.measure_origin
+    calibrate_origin = origin.calibrate_origin
     measure_probe = probe.measure_probe
     to_hyperspy = to_hyperspy
     quality = quality.quality
@@ -52,6 +54,8 @@ class DataCube(Cube):
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
     find_bragg_disks = detect.find_bragg_disks
+    measure_ellipse = ellipse.measure_ellipse
+    measure_pixel_size = pixel_size.measure_pixel_size
     measure_rotation = rotation.measure_rotation
     ring_strain = rings.ring_strain
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -39,6 +39,8 @@ class Cube:
     name : str
     history : History, optional
     metadata : Metadata, optional
+    report : mapping
+        How good the steps were that calibrated it, in plain numbers, by the quantity calibrated.
     """
 
     data: LazyArray
@@ -46,6 +48,7 @@ class Cube:
     name: str = "datacube"
     history: History = field(default_factory=History)
     metadata: Metadata = field(default_factory=Metadata)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.calibration is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ class PointTable:
         Position p holds ``points[offsets[p] : offsets[p + 1]]``.
     shape : (int, int)
         Scan shape.
+    report : mapping
+        How the points were found and calibrated, in plain numbers.
 
     Examples
     --------
@@ -45,6 +47,7 @@ class PointTable:
     history: History = field(default_factory=History)
     name: str = "points"
     Q_shape: tuple[int, int] | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         offsets = np.asarray(self.offsets, np.int64)

@@ -14,6 +14,7 @@ from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.bragg import columns as _columns
 from py4DSTEM.process.bragg import images as _images
 from py4DSTEM.process.bragg import vector_map as _vector_map
+from py4DSTEM.process.calibrate import origin as _origin
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -69,6 +70,8 @@ class BraggPeaks(PointTable):
     bragg_vector_map = _vector_map.bragg_vector_map
     to_columns = _columns.to_columns
     to_csv = _columns.to_csv
+    measure_origin = _origin.measure_origin
+    calibrate_origin = _origin.calibrate_origin
 
     @classmethod
     def from_columns(
