@@ -250,9 +250,8 @@ class MapStrain(Analysis, kind="strain-map", version=1):
             )
         reference, spread, report = self._reference(value)
         values, jacobian = _STRAINS[self.method](reference, value.vectors.reshape(-1, 2, 2))
-        covariance = jacobian @ value.covariance.reshape(-1, 4, 4) @ np.swapaxes(jacobian, -1, -2)
-        _, at_reference = _STRAINS[self.method](reference, reference[None])
-        shift = at_reference[0] @ spread @ at_reference[0].T
+        covariance = _carried(jacobian, value.covariance)
+        _, at_reference = _infinitesimal(reference, reference[None])
         off = ~mask.ravel()
         values[off], covariance[off] = np.nan, np.nan
         maps = np.ascontiguousarray(values.T).reshape(4, *mask.shape)
@@ -261,7 +260,7 @@ class MapStrain(Analysis, kind="strain-map", version=1):
             covariance=covariance.reshape(*mask.shape, 4, 4),
             mask=mask,
             reference=reference,
-            reference_covariance=shift,
+            reference_covariance=_carried(at_reference, spread[None])[0],
             method=self.method,
             calibration=value.calibration,
             history=self.history(value.history),
@@ -284,11 +283,12 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 "another region, or give g1 and g2"
             )
         chosen = lattice.vectors[region].reshape(-1, 4)
-        vectors = np.median(chosen, axis=0).reshape(2, 2)
+        median = np.median(chosen, axis=0)
+        vectors = median.reshape(2, 2)
         _check_lattice(vectors)
         which = "all positions" if self.reference is None else "region"
         report = {"reference": f"median of {which}", "reference positions": len(chosen)}
-        return vectors, _covariance_of_median(chosen), report
+        return vectors, _covariance_of_median(chosen - median), report
 
 
 def strain_map(
@@ -399,12 +399,11 @@ def _check_lattice(vectors: Float) -> None:
         )
 
 
-def _covariance_of_median(samples: Float) -> Float:
-    """Of the median of rows (n, 4): π/2 times that of the mean, with a robust scatter."""
-    n = len(samples)
+def _covariance_of_median(deviation: Float) -> Float:
+    """Of a median from deviations (n, 4): π/2 times that of the mean, with a robust scatter."""
+    n = len(deviation)
     if n < 2:
         return np.full((4, 4), np.nan)
-    deviation = samples - np.median(samples, axis=0)
     scatter = 1.4826 * np.median(abs(deviation), axis=0)
     # Correlations of the plain kind, widths that a few outliers do not change.
     spread = np.maximum(deviation.std(0), np.finfo(float).tiny)
@@ -428,12 +427,21 @@ def _angle(axis: AxisOf, reference: Float) -> float:
 
 # ---- components and their derivatives ------------------------------------------------------------
 def _infinitesimal(reference: Float, vectors: Float) -> tuple[Float, Float]:
-    """Components (n, 4) and their derivatives (n, 4, 4) by (g1x, g1y, g2x, g2y)."""
+    """Components (n, 4) and their derivatives (4, 4) by (g1x, g1y, g2x, g2y)."""
     inverse = np.linalg.inv(reference)
     linear = np.array([[-1, 0, 0, 0], [0, 0, 0, -1], [0, -0.5, -0.5, 0], [0, 0.5, -0.5, 0]])
     jacobian = linear @ np.kron(inverse, np.eye(2))
     values = vectors.reshape(-1, 4) @ jacobian.T + [1.0, 1.0, 0.0, 0.0]
-    return values, np.broadcast_to(jacobian, (len(vectors), 4, 4))
+    return values, jacobian
+
+
+def _carried(jacobian: Float, covariance: Float) -> Float:
+    """``J C Jᵀ`` (n, 4, 4) of covariances (..., 4, 4), for one J (4, 4) or n of them."""
+    flat = covariance.reshape(-1, 4, 4)
+    if jacobian.ndim == 2:  # one product of matrices instead of n small ones
+        whole: Float = (flat.reshape(-1, 16) @ np.kron(jacobian, jacobian).T).reshape(-1, 4, 4)
+        return whole
+    return jacobian @ flat @ np.swapaxes(jacobian, -1, -2)
 
 
 def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:

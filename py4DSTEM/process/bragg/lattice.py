@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
-from py4DSTEM.process.bragg.basis import Basis, choose_basis, lattice_origins, peak_amplitudes
+from py4DSTEM.process.bragg.basis import Basis, choose_basis, lattice_origins
 from py4DSTEM.process.bragg.slopes import has_slopes, smooth_slopes
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
@@ -301,8 +301,8 @@ def fit_lattice(
         Fewest peaks on the lattice; positions with less are masked.  Three leave nothing to test
         with.
     weights : "sigma", "intensity" or "equal"
-        The uncertainties of the peaks; variances that go as 1 / intensity; equal ones.  "sigma"
-        falls back to "intensity" for a table without uncertainties.
+        The uncertainties of the peaks; variances that go as 1 / intensity; equal ones.  For a table
+        without uncertainties "sigma" takes variances ``a + b / intensity`` from the residuals.
     robust : bool
         Peaks beyond 3 standard deviations count less (Huber), beyond 8 not at all.
     disk_slopes : "smooth" or "free"
@@ -392,6 +392,7 @@ class _Table:
 
     points: Float
     covariances: Float
+    intensity: Float
     amplitude: Float
     offsets: NDArray[np.int64]
     origins: Float
@@ -408,13 +409,15 @@ class _Table:
         matrix = peaks.calibration.Q_matrix(basis.unit)
         in_px = np.linalg.inv(matrix) @ basis.vectors.T
         shortest = float(np.linalg.norm(in_px, axis=0).min())
-        covariances, weights = _covariances(peaks, options.weights)
+        columns = _columns(peaks)
+        intensity = _positive(columns.get("intensity"), len(peaks))
+        covariances, weights = _covariances(columns, intensity, options.weights)
         origins, source = lattice_origins(peaks)
-        amplitude = peak_amplitudes(peaks.points)
         return cls(
-            points=np.stack([peaks.points["qx"], peaks.points["qy"]], -1).astype(np.float64),
+            points=np.stack([columns["qx"], columns["qy"]], -1),
             covariances=covariances,
-            amplitude=amplitude if amplitude.any() else np.ones(len(peaks)),
+            intensity=intensity,
+            amplitude=np.sqrt(intensity),
             offsets=peaks.offsets,
             origins=origins,
             shape=peaks.shape,
@@ -475,6 +478,7 @@ class _Table:
             self,
             points=self.points[rows],
             covariances=self.covariances[rows],
+            intensity=self.intensity[rows],
             amplitude=self.amplitude[rows],
             offsets=offsets,
             origins=self.origins[chosen],
@@ -485,47 +489,51 @@ class _Table:
         return replace(self, covariances=self.covariances * factor + [added, 0.0, added])
 
 
-def _covariances(peaks: PointTable, weights: Weights) -> tuple[Float, str]:
+def _columns(peaks: PointTable) -> dict[str, Float]:
+    """The fields that matter, as float64, taken from the table in one go."""
+    from numpy.lib.recfunctions import structured_to_unstructured
+
+    wanted = ("qx", "qy", "intensity", "sigma_qx", "sigma_qy", "cov_qxqy")
+    names = [name for name in wanted if name in (peaks.dtype.names or ())]
+    rows = structured_to_unstructured(peaks.points[names], dtype=np.float64)
+    return dict(zip(names, np.ascontiguousarray(rows.T), strict=True))
+
+
+def _positive(intensity: Float | None, n: int) -> Float:
+    """Intensities (n,), those not known or not positive as a thousandth of the mean; or ones."""
+    if intensity is None:
+        return np.ones(n)
+    good = np.isfinite(intensity) & (intensity > 0)
+    if not good.any():
+        return np.ones(n)
+    least = 1e-3 * float(intensity.mean() if good.all() else intensity[good].mean())
+    return np.maximum(np.where(good, intensity, 0.0), least)
+
+
+def _covariances(
+    columns: Mapping[str, Float], intensity: Float, weights: Weights
+) -> tuple[Float, str]:
     """Variance along x, covariance, variance along y (n, 3) in px², and where they are from.
 
-    For "intensity" and "equal" they are relative only.
+    Other than for "sigma" they are relative only.
     """
-    names = set(peaks.dtype.names or ())
-    if weights == "sigma" and {"sigma_qx", "sigma_qy"} <= names:
-        measured = _measured_covariances(peaks)
-        if measured is not None:
-            return measured, "sigma"
-    both_axes = np.array([1.0, 0.0, 1.0])
-    if weights != "equal" and "intensity" in names:
-        intensity = _intensity(peaks)
-        return (intensity.mean() / intensity)[:, None] * both_axes, "intensity"
-    return np.ones((len(peaks), 1)) * both_axes, "equal"
-
-
-def _measured_covariances(peaks: PointTable) -> Float | None:
-    """From the fields of the table; None where no peak has a usable one."""
-    points = peaks.points
-    mixed = points["cov_qxqy"] if "cov_qxqy" in (peaks.dtype.names or ()) else np.zeros(len(peaks))
-    out = np.stack([points["sigma_qx"], mixed, points["sigma_qy"]], -1).astype(np.float64)
-    out[:, [0, 2]] **= 2
-    known = np.isfinite(out).all(1) & (out[:, 0] * out[:, 2] > out[:, 1] ** 2)
-    if not known.any():
-        return None
-    if not known.all():
-        # A peak without its own uncertainty gets that of a typical one of its intensity.
-        intensity = _intensity(peaks)
-        typical = np.median(out[known][:, [0, 2]].mean(1) * intensity[known])
-        out[~known] = (typical / intensity[~known])[:, None] * np.array([1.0, 0.0, 1.0])
-    return out
-
-
-def _intensity(peaks: PointTable) -> Float:
-    """Intensities, those that are not known or not positive as a thousandth of the median."""
-    intensity = peak_amplitudes(peaks.points) ** 2
-    positive = intensity[intensity > 0]
-    if not len(positive):
-        return np.ones(len(peaks))
-    return np.maximum(intensity, 1e-3 * float(np.median(positive)))
+    out = np.zeros((len(intensity), 3))
+    if weights == "sigma" and {"sigma_qx", "sigma_qy"} <= set(columns):
+        x, y = columns["sigma_qx"] ** 2, columns["sigma_qy"] ** 2
+        mixed = columns.get("cov_qxqy", np.zeros(len(x)))
+        known = np.isfinite(x) & np.isfinite(y) & (x * y > mixed * mixed)
+        if known.any():
+            out[:, 0], out[:, 1], out[:, 2] = x, mixed, y
+            # A peak without its own uncertainty gets that of a typical one of its intensity.
+            lost = ~known
+            typical = np.median((x + y)[known] / 2 * intensity[known]) if lost.any() else 0.0
+            out[lost] = (typical / intensity[lost])[:, None] * np.array([1.0, 0.0, 1.0])
+            return out, "sigma"
+    if weights == "intensity":
+        out[:, 0] = out[:, 2] = intensity.mean() / intensity
+        return out, "intensity"
+    out[:, 0] = out[:, 2] = 1.0
+    return out, "scatter" if weights == "sigma" else "equal"
 
 
 # ---- steps of the fit ----------------------------------------------------------------------------
@@ -541,23 +549,48 @@ def _mean_lattice(sample: _Table, start: Float) -> Float:
 
 def _with_scatter(table: _Table, sample: _Table, start: Float) -> tuple[_Table, dict[str, Any]]:
     """The table with covariances such that residuals are as expected, and what was done to them."""
-    if table.weights != "sigma":
-        factor = 1.0
-        for huber in (math.inf, HUBER):
-            found, _ = _median_chi2(sample.noisier(factor), start, huber)
-            factor *= found if math.isfinite(found) and found > 0 else 1.0
-        return table.noisier(factor), {"sigma per peak (px)": math.sqrt(factor)}
-    found, peaks = _median_chi2(sample, start, HUBER)
-    added = 0.0
-    # The median of n squared distances is known to about 1.5 / √n of itself.
-    if math.isfinite(found) and found > 1 + 3 * 1.5 / math.sqrt(max(peaks, 1)):
-        added = _added_variance(sample, start, found)
-    return table.noisier(added=added), {"added scatter (px)": math.sqrt(added)}
+    if table.weights == "sigma":
+        added = _added_variance(sample, start)
+        return table.noisier(added=added), {"added scatter (px)": math.sqrt(added)}
+    if table.weights == "scatter":
+        variance = _variance_by_intensity(sample, start)(table.intensity)
+        covariances = table.covariances * variance[:, None]
+        typical = (
+            float(np.median(variance[:: max(len(variance) // 4096, 1)])) if len(variance) else 0
+        )
+        return replace(table, covariances=covariances), {"sigma per peak (px)": math.sqrt(typical)}
+    factor = 1.0
+    for huber in (math.inf, HUBER):
+        found, _ = _median_chi2(sample.noisier(factor), start, huber)
+        factor *= found if math.isfinite(found) and found > 0 else 1.0
+    return table.noisier(factor), {"sigma per peak (px)": math.sqrt(factor)}
 
 
-def _added_variance(sample: _Table, start: Float, found: float) -> float:
-    """Variance (px²) that brings the median χ² from `found` to 1."""
+def _variance_by_intensity(sample: _Table, start: Float) -> Callable[[Float], Float]:
+    """Variance ``a + b / intensity`` of a peak, from the residuals of fits with equal weights."""
+    from scipy.optimize import nnls
+
+    square, known = _squares(sample.fit(start), sample)
+    square, inverse = square[known], 1 / sample.intensity[known]
+    if len(square) < 16 or not square.any():
+        return lambda intensity: np.ones(len(intensity))
+    groups = np.array_split(np.argsort(inverse, kind="stable"), min(8, len(square) // 8))
+    variance = np.array([np.median(square[g]) for g in groups])
+    design = np.array([[1.0, inverse[g].mean()] for g in groups])
+    variance = np.maximum(variance, 1e-6 * variance.max())
+    scale = design.mean(0)
+    (a, b), _ = nnls(design / scale / variance[:, None], np.ones(len(groups)))
+    return lambda intensity: a / scale[0] + b / scale[1] / intensity
+
+
+def _added_variance(sample: _Table, start: Float) -> float:
+    """Variance (px²) to be added to that of all peaks so that the median χ² becomes 1."""
     from scipy.optimize import brentq
+
+    found, peaks = _median_chi2(sample, start, HUBER)
+    # The median of n squared distances is known to about 1.5 / √n of itself.
+    if not found > 1 + 3 * 1.5 / math.sqrt(max(peaks, 1)):
+        return 0.0
 
     def excess(log_variance: float) -> float:
         return _median_chi2(sample.noisier(added=math.exp(log_variance)), start, HUBER)[0] - 1
@@ -571,15 +604,16 @@ def _added_variance(sample: _Table, start: Float, found: float) -> float:
 
 def _median_chi2(table: _Table, start: Float, huber: float) -> tuple[float, int]:
     """Median squared distance over its expectation, and of how many peaks."""
-    fits = table.fit(start, huber=huber)
-    square = fits.distance**2
+    square, known = _squares(table.fit(start, huber=huber), table)
+    return (float(np.median(square[known])) if known.any() else math.nan), int(known.sum())
+
+
+def _squares(fits: LatticeFits, table: _Table) -> tuple[Float, Bool]:
+    """Squared distance of every peak over its expected median, and where there is one."""
     count = np.repeat(fits.count, np.diff(table.offsets)).astype(float)
     # Three of n points' worth of freedom went into the fit: residuals are smaller than errors.
-    known = np.isfinite(square) & (count > 3)
-    if not known.any():
-        return math.nan, 0
-    expected = 2 * math.log(2) * (1 - 3 / count[known])
-    return float(np.median(square[known] / expected)), int(known.sum())
+    expected = 2 * math.log(2) * (1 - 3 / np.maximum(count, 4))
+    return fits.distance**2 / expected, np.isfinite(fits.distance) & (count > 3)
 
 
 def _fit_everywhere(table: _Table, start: Float) -> tuple[LatticeFits, int]:
@@ -590,10 +624,10 @@ def _fit_everywhere(table: _Table, start: Float) -> tuple[LatticeFits, int]:
     for _ in range(sum(table.shape)):
         good = (fits.reason == 0) & (fits.beside[:, 0] < 0.3)
         weak = ~good & (points >= table.min_peaks)
+        if not weak.any():
+            break
         starts, near = _from_neighbours(fits, good, table.shape)
         todo = weak & near
-        if not todo.any():
-            break
         again = table.fit_as_asked(starts, todo)
         better = todo & (again.reason == 0)
         better &= (fits.reason != 0) | (again.beside[:, 0] < fits.beside[:, 0] - 0.1)
