@@ -49,9 +49,14 @@ from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
+from py4DSTEM.process.bragg.basis import Basis as Basis
+from py4DSTEM.process.bragg.basis import choose_basis as choose_basis
 from py4DSTEM.process.bragg.detect import FindBraggDisks as FindBraggDisks
 from py4DSTEM.process.bragg.detect import find_bragg_disks as find_bragg_disks
 from py4DSTEM.process.bragg.images import bragg_virtual_image as bragg_virtual_image
+from py4DSTEM.process.bragg.lattice import FitLattice as FitLattice
+from py4DSTEM.process.bragg.lattice import LatticeFit as LatticeFit
+from py4DSTEM.process.bragg.lattice import fit_lattice as fit_lattice
 from py4DSTEM.process.bragg.peaks import BraggPeaks as BraggPeaks
 from py4DSTEM.process.bragg.vector_map import bragg_vector_map as bragg_vector_map
 from py4DSTEM.process.calibrate.ellipse import EllipseMeasurement as EllipseMeasurement
@@ -105,6 +110,9 @@ from py4DSTEM.process.radial import mean_radial_profile as mean_radial_profile
 from py4DSTEM.process.radial import radial_profiles as radial_profiles
 from py4DSTEM.process.ring_strain import RingStrain as RingStrain
 from py4DSTEM.process.ring_strain import ring_strain as ring_strain
+from py4DSTEM.process.strain import MapStrain as MapStrain
+from py4DSTEM.process.strain import StrainMap as StrainMap
+from py4DSTEM.process.strain import strain_map as strain_map
 from py4DSTEM.process.virtual import VirtualImages as VirtualImages
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image

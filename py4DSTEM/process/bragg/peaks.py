@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike
 
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.io.store.schema import register_result
+from py4DSTEM.process.bragg import basis as _basis
 from py4DSTEM.process.bragg import columns as _columns
 from py4DSTEM.process.bragg import images as _images
+from py4DSTEM.process.bragg import lattice as _lattice
 from py4DSTEM.process.bragg import vector_map as _vector_map
 from py4DSTEM.process.calibrate import origin as _origin
 
@@ -68,6 +70,8 @@ class BraggPeaks(PointTable):
     masked = _images.masked
     bragg_virtual_image = _images.bragg_virtual_image
     bragg_vector_map = _vector_map.bragg_vector_map
+    choose_basis = _basis.choose_basis
+    fit_lattice = _lattice.fit_lattice
     to_columns = _columns.to_columns
     to_csv = _columns.to_csv
     measure_origin = _origin.measure_origin
