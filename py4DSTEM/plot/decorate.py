@@ -19,7 +19,15 @@ from py4DSTEM.plot.panels import Panel
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["color_wheel", "draw_overlays", "label_axes", "nice_length", "scale_bar", "unit_text"]
+__all__ = [
+    "color_wheel",
+    "draw_overlays",
+    "label_axes",
+    "nice_length",
+    "outlined",
+    "scale_bar",
+    "unit_text",
+]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; the brightest first.
 _COLORS = ("#56B4E9", "#F0E442", "#009E73", "#E69F00", "#CC79A7", "#D55E00", "#0072B2")
@@ -47,6 +55,13 @@ def nice_length(largest: float) -> float:
     return factor * power
 
 
+def outlined() -> list[Any]:
+    """Path effects of words that can be read on any image."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=1.5, foreground="black")]
+
+
 def _bar_text(length: float, unit: str) -> str:
     while unit in _LARGER and length >= 10 * _LARGER[unit][1]:
         unit, factor = _LARGER[unit]
@@ -57,7 +72,6 @@ def _bar_text(length: float, unit: str) -> str:
 def scale_bar(ax: Axes, shape: tuple[int, int], axis: Axis) -> None:
     """A bar of round length in the lower left corner, along the columns."""
     from matplotlib.patches import Rectangle
-    from matplotlib.patheffects import withStroke
 
     length = nice_length(0.3 * shape[1] * axis.step)
     width, height = length / axis.step, 0.012 * shape[0]
@@ -77,7 +91,7 @@ def scale_bar(ax: Axes, shape: tuple[int, int], axis: Axis) -> None:
         va="bottom",
         fontsize="small",
         zorder=5,
-        path_effects=[withStroke(linewidth=1.5, foreground="black")],
+        path_effects=outlined(),
     )
 
 

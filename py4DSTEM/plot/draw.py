@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.plot import contrast, decorate
+from py4DSTEM.plot.figures import figure_maker
 from py4DSTEM.plot.panels import Panel, panels_of
 
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def show(
     ax: Axes | Sequence[Axes] | NDArray[Any] | None = None,
     title: str | None = None,
 ) -> tuple[Figure, Any]:
-    """Draw a slice, a stack, a scan, points, an array, or a list or mapping of them.
+    """Draw a slice, a stack, a scan, points, an array, a list or mapping of them, or a result.
 
     Parameters
     ----------
     obj : RealSlice, DiffractionSlice, DataCube, PointTable, ArrayResult, array, list or mapping
         A cube is shown by at most 144 of its patterns: their sums as a coarse scan image, and
-        their mean.  Points alone are shown as their number per position.
+        their mean.  Points alone are shown as their number per position.  Results that have a
+        figure of their own (a probe, Bragg peaks, a lattice, a strain map, what calibration has
+        measured) get that; its options are those of `show_strain`, `show_probe` …
     scale : {"linear", "sqrt", "log"} or float, optional
         How values become brightness; a number is an exponent.  None: ``"sqrt"`` for diffraction,
         ``"linear"`` for everything else.
@@ -95,6 +98,12 @@ def show(
     >>> ax.get_title()
     'slice'
     """
+    maker = figure_maker(obj) if ax is None else None
+    if maker is not None:
+        figure = maker(obj)
+        if title is not None:
+            figure.suptitle(title, parse_math=False)
+        return figure, np.array(figure.axes, dtype=object)
     panels = panels_of(obj, title)
     checked = None if scale is None else contrast.check_scale(scale)
     style = _Style(

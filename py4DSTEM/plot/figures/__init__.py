@@ -1,0 +1,40 @@
+"""Figures of results: one module per family, imported when the first of its figures is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FIGURES", "figure_maker"]
+
+FIGURES = {
+    "process.probe:Probe": "probe:show_probe",
+    "process.bragg.peaks:BraggPeaks": "peaks:show_bragg_peaks",
+    "process.bragg.lattice:LatticeFit": "lattice:show_lattice",
+    "process.calibrate.origin_fit:OriginMeasurement": "origin:show_origin",
+    "process.calibrate.origin_fit:OriginFit": "origin:show_origin_fit",
+    "process.calibrate.ellipse:EllipseMeasurement": "rings:show_ellipse",
+    "process.calibrate.pixel_size:PixelSizeMeasurement": "rings:show_pixel_size",
+    "process.calibrate.rotation:RotationMeasurement": "rotation:show_rotation",
+    "process.strain:StrainMap": "strain:show_strain",
+    "process.strain_compare:StrainComparison": "strain:show_strain_comparison",
+}
+"""Type of a result (below ``py4DSTEM``) → what draws it (below this package).
+
+By name, so that drawing one type imports neither the science nor the figures of the others.
+"""
+
+
+def figure_maker(obj: object) -> Callable[..., Figure] | None:
+    """The function that draws an object of this type; None where it has no figure of its own."""
+    for cls in type(obj).__mro__:
+        name = f"{cls.__module__}:{cls.__qualname__}".removeprefix("py4DSTEM.")
+        if name in FIGURES:
+            module, _, function = FIGURES[name].partition(":")
+            found: Callable[..., Figure] = getattr(import_module(f"{__name__}.{module}"), function)
+            return found
+    return None
