@@ -31,8 +31,12 @@ Float = NDArray[np.float64]
 SUBPIXEL = {"pixel": 0, "parabola": 1, "dft": 2, "fit": 3}
 _Z = 4.0
 """A maximum must stand so many standard deviations of noise above zero to be looked at."""
-_LOOSE_SLOPE = 1.0
+_FIRST_SLOPE = 0.1
+"""Prior with which the unevenness is first measured: wide enough to let clear slopes through."""
 _LEAST_SLOPE = 0.01
+_SLOPE_ROUNDS = 4
+_CLEAR = 10.0
+"""Significance of disks from which the noise and the unevenness are learned."""
 _COLUMN = {name: k for k, name in enumerate(DISK_FIELDS)}
 
 
@@ -89,7 +93,7 @@ def plan_search(cube: Cube, wanted: FindBraggDisks, kernels: Kernels) -> Search:
         search = _planned(search, wanted, wanted.spacing_px)
     if wanted.subpixel == "fit":
         search = _with_noise(search, wanted, kernels.find_disks(patterns, search.plan))
-        search = _with_slopes(search, wanted, kernels.find_disks(patterns, search.plan))
+        search = _with_slopes(search, wanted, patterns, kernels)
     return _with_threshold(search, wanted, patterns)
 
 
@@ -232,7 +236,7 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         reason = "a fifth of the radius: joins the noisy top of a maximum"
         search = search.choose("sigma_cc_px", sigma, reason)
     radius = probe.radius_px
-    slope = _LOOSE_SLOPE if wanted.slope == "auto" else wanted.slope
+    slope = _FIRST_SLOPE if wanted.slope == "auto" else wanted.slope
     edge = wanted.edge_px
     if edge is None:
         edge = 0.5 * radius if wanted.subpixel == "fit" else radius
@@ -329,7 +333,7 @@ def _with_noise(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Se
     """Counts per electron, so that χ² is one: sigmas are honest for cameras that do not count."""
     if wanted.gain is not None:
         return search
-    clear = found.rows[found.rows[:, _COLUMN["significance"]] > 10]
+    clear = found.rows[found.rows[:, _COLUMN["significance"]] > _CLEAR]
     if len(clear) < 5:
         return search.choose("gain", search.plan.gain, "too few clear disks to tell otherwise")
     chi2 = float(np.median(clear[:, _COLUMN["chi2"]]))
@@ -340,17 +344,33 @@ def _with_noise(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Se
     return replace(search, plan=plan).choose("gain", gain, "variance over mean, so that χ² is 1")
 
 
-def _with_slopes(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
-    """How uneven disks are, beyond what noise makes of even ones: the prior of the slopes."""
+def _with_slopes(
+    search: Search, wanted: FindBraggDisks, patterns: NDArray[Any], kernels: Kernels
+) -> Search:
+    """How uneven disks are, beyond what noise makes of even ones: the prior of the slopes.
+
+    Empirical Bayes: where disks are more uneven than the prior allows, it is widened and the disks
+    are fitted again.
+    """
     if wanted.slope != "auto":
         return search
-    radius = search.probe.radius_px
-    spread = _slope_spread(found, search.plan.slope_information) * radius
+    radius, spread = search.probe.radius_px, 0.0
+    for _ in range(_SLOPE_ROUNDS):
+        found = kernels.find_disks(patterns, search.plan)
+        spread = _slope_spread(found, search.plan.slope_information) * radius
+        if spread < search.slope_prior * radius:
+            break
+        search = _with_slope_prior(search, 1.5 * spread)
+    reason = f"disks are uneven by ±{spread:.2g} across a radius"
     prior = max(spread, _LEAST_SLOPE)
-    uneven = f"disks are uneven by ±{spread:.2g} across a radius"
-    reason = uneven if spread > _LEAST_SLOPE else "disks are even"
-    plan = search.plan._replace(slope_information=(radius / prior) ** 2)
-    return replace(search, plan=plan).choose("slope", prior, reason)
+    return _with_slope_prior(search, prior).choose(
+        "slope", prior, reason if spread > _LEAST_SLOPE else "disks are even"
+    )
+
+
+def _with_slope_prior(search: Search, prior: float) -> Search:
+    information = (search.probe.radius_px / prior) ** 2
+    return replace(search, plan=search.plan._replace(slope_information=information))
 
 
 def _slope_spread(found: FoundDisks, information: float) -> float:
@@ -363,7 +383,8 @@ def _slope_spread(found: FoundDisks, information: float) -> float:
     # Posterior precision 1/variance = data precision + information of the prior.
     data = np.maximum(1 / variance - information, 1e-3 * information)
     slope, variance = slope / (data * variance)[:, None], 1 / data
-    known = np.isfinite(variance) & (variance < 0.5 / information)
+    clear = found.rows[:, _COLUMN["significance"]] > _CLEAR
+    known = clear & np.isfinite(slope).all(axis=1) & np.isfinite(variance)
     if known.sum() < 5:
         return 0.0
     slope, variance = slope[known], variance[known, None]
