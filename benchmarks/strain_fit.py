@@ -34,7 +34,7 @@ def strained_peaks(with_sigmas: bool) -> tuple[BraggPeaks, np.ndarray]:
     hk = np.stack([h, k], -1)[np.hypot(h, k) * SPACING_PX < 51]
     points = CENTER_PX + hk @ lattice
     points = points + rng.normal(0, NOISE_PX, points.shape)
-    table = np.full(points.shape[:3], np.nan, [(n, PEAK_DTYPE[n]) for n in PEAK_DTYPE.names])
+    table = np.full(points.shape[:3], np.nan, PEAK_DTYPE)
     table["qx"], table["qy"] = points[..., 0], points[..., 1]
     strength = np.where(hk.any(1), np.exp(-(hk**2).sum(1) / 6.0), 5.0)
     table["intensity"] = strength * rng.uniform(0.7, 1.3, table.shape)

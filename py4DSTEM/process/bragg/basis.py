@@ -295,24 +295,24 @@ def _span(cloud: _Cloud, given: Sequence[Float | None]) -> tuple[Float, dict[str
     known = [g for g in given if g is not None]
     if len(known) == 2:
         pair = np.array(known)
-        if _thin(pair):
+        if _thin(pair)[()]:
             raise ParameterError("g1 and g2 are parallel: they span no lattice; give another one")
         return pair, {"chosen": "by the user"}
     candidates = _common_differences(cloud)
     if known:
-        pairs = [np.array([known[0], c]) for c in candidates]
+        tried = [np.array([known[0], c]) for c in candidates]
     else:
-        pairs = [_reduced(np.array(pair)) for pair in combinations(candidates, 2)]
-    pairs = _distinct([pair for pair in pairs if not _thin(pair)])
-    if not pairs:
+        tried = [_reduced(np.array(pair)) for pair in combinations(candidates, 2)]
+    pairs = _distinct(np.array(tried).reshape(-1, 2, 2))
+    if not len(pairs):
         raise SolveError(
             "the Bragg peaks have no two lattice vectors in common: too few of them, or all on one "
             "line; give g1 and g2, or detect weaker disks"
         )
     scores = [_score(cloud, pair) for pair in pairs]
-    areas = [abs(float(np.linalg.det(pair))) for pair in pairs]
+    areas = abs(np.linalg.det(pairs))
     good = [k for k, s in enumerate(scores) if s >= max(scores) - MARGIN]
-    best = max(good, key=lambda k: (round(areas[k] / cloud.spacing**2, 2), scores[k]))
+    best = max(good, key=lambda k: (round(float(areas[k]) / cloud.spacing**2, 2), scores[k]))
     pair = pairs[best]
     if known:
         pair = pair if given[0] is not None else pair[::-1]
@@ -359,10 +359,11 @@ def _centre(counts: Float, top: NDArray[np.int64], reach: int) -> Float:
     return middle
 
 
-def _thin(pair: Float) -> bool:
-    """Whether two vectors are so close to parallel that they span no lattice."""
-    lengths = np.linalg.norm(pair, axis=1)
-    return abs(float(np.linalg.det(pair))) < 0.1 * float(lengths.prod())
+def _thin(pairs: Float) -> NDArray[np.bool_]:
+    """Whether pairs (..., 2, 2) are so close to parallel that they span no lattice."""
+    lengths = np.linalg.norm(pairs, axis=-1).prod(-1)
+    thin: NDArray[np.bool_] = abs(np.linalg.det(pairs)) < 0.1 * lengths
+    return thin
 
 
 def _reduced(pair: Float) -> Float:
@@ -378,26 +379,24 @@ def _reduced(pair: Float) -> Float:
     return np.array([a, b])
 
 
-def _distinct(pairs: Sequence[Float]) -> list[Float]:
-    """One pair of each lattice."""
-    kept: list[Float] = []
-    for pair in pairs:
-        inverse = np.linalg.inv(pair)
-        if not any(_same(other @ inverse) for other in kept):
-            kept.append(pair)
-    return kept
-
-
-def _same(change: Float) -> bool:
+def _distinct(pairs: Float) -> Float:
+    """One pair of each lattice among (n, 2, 2), and none that spans no lattice."""
+    pairs = pairs[~_thin(pairs)]
+    change = pairs[:, None] @ np.linalg.inv(pairs)[None]
     whole = np.rint(change)
-    return bool(abs(change - whole).max() < 0.15 and round(abs(float(np.linalg.det(whole)))) == 1)
+    same = (abs(change - whole) < 0.15).all((2, 3)) & (abs(np.linalg.det(whole)).round() == 1)
+    kept: list[int] = []
+    for k in range(len(pairs)):
+        if not same[k, kept].any():
+            kept.append(k)
+    return pairs[kept]
 
 
 def _score(cloud: _Cloud, pair: Float) -> float:
     """Share of the peaks on the lattice beyond what chance puts there."""
     u = cloud.anchored
-    allowed = 0.05 * cloud.spacing + 0.03 * np.linalg.norm(u, axis=1)
-    off = np.linalg.norm(u - np.rint(u @ np.linalg.inv(pair)) @ pair, axis=1)
+    allowed = 0.05 * cloud.spacing + 0.03 * np.hypot(*u.T)
+    off = np.hypot(*(u - np.rint(u @ np.linalg.inv(pair)) @ pair).T)
     chance = np.minimum(np.pi * allowed**2 / abs(np.linalg.det(pair)), 1.0)
     possible = float(cloud.weight @ (1 - chance))
     return float(cloud.weight @ ((off <= allowed) - chance)) / possible if possible > 0 else -1.0

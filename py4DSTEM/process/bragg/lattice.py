@@ -486,6 +486,8 @@ class _Table:
 
     def noisier(self, factor: float = 1.0, added: float = 0.0) -> _Table:
         """With covariances multiplied, and a variance added along both axes."""
+        if factor == 1 and added == 0:
+            return self
         return replace(self, covariances=self.covariances * factor + [added, 0.0, added])
 
 
