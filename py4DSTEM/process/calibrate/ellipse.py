@@ -18,8 +18,15 @@ from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import SolveError
 from py4DSTEM.io.store.schema import register_result
-from py4DSTEM.process.calibrate.ringfit import Lines, RingFit, fit_pixels, fit_points
-from py4DSTEM.process.calibrate.rings import Distortion, FoundRings, RingPixels, Rings
+from py4DSTEM.process.calibrate.dspacings import (
+    Reference,
+    ReferenceModel,
+    plain_reference,
+    reference_lines,
+)
+from py4DSTEM.process.calibrate.indexing import known_rings
+from py4DSTEM.process.calibrate.ringfit import Lines, RingFit, fit_rings
+from py4DSTEM.process.calibrate.rings import SECTORS, Distortion, FoundRings, RingPixels, Rings
 from py4DSTEM.process.calibrate.ringsource import RingSource, ring_source
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
@@ -30,6 +37,8 @@ Float = NDArray[np.float64]
 Method = Literal["auto", "rings", "amorphous"]
 BROAD = 0.2
 """Full width over radius above which a ring is that of a glass."""
+SPOTTY = 0.3
+"""Relative variation along a broad ring above which it is one of grains, not of a glass."""
 LARGEST_SIGMA = 0.05
 """A ratio less certain than this was not measured."""
 
@@ -137,7 +146,7 @@ def _from_parts(parts: Mapping[str, Any]) -> EllipseMeasurement:
 register_result("ellipse-measurement", EllipseMeasurement, _to_parts, _from_parts)
 
 
-class MeasureEllipse(Analysis, kind="measure_ellipse", version=1):
+class MeasureEllipse(Analysis, kind="measure-ellipse", version=1):
     """Measure the elliptic distortion of a ring pattern or of Bragg peaks."""
 
     center: tuple[float, float] | None = Field(
@@ -146,6 +155,9 @@ class MeasureEllipse(Analysis, kind="measure_ellipse", version=1):
     inner_px: float | None = Field(None, ge=0, description="Smallest radius to look at.")
     outer_px: float | None = Field(None, gt=0, description="Largest radius to look at.")
     method: Method = Field("auto", description="Sharp rings, or one broad ring of a glass.")
+    reference: ReferenceModel | None = Field(
+        None, description="The crystal, as for measure_pixel_size; None: rings of any radii."
+    )
 
     accepts: ClassVar[tuple[type, ...]] = (Cube, DiffractionSlice, PointTable)
 
@@ -162,12 +174,15 @@ class MeasureEllipse(Analysis, kind="measure_ellipse", version=1):
             options=options,
         )
         start, found = source.found
-        data, lines = _lines(source, start, found, self.method)
-        if isinstance(data, RingPixels):
-            fit, method = fit_pixels(data, start, lines), "amorphous" if lines.broad else "rings"
+        if self.reference is not None:
+            known = known_rings(source, start, found, reference_lines(self.reference))
+            data, lines = known.data, known.lines
         else:
-            fit, method = fit_points(data, start, lines), "peaks"
-        return _measurement(source, fit, method, self.history(source.history))
+            data, lines = _lines(source, start, found, self.method)
+        fit, history = fit_rings(data, start, lines), self.history(source.history)
+        if isinstance(data, RingPixels):
+            return _measurement(source, fit, "amorphous" if lines.broad else "rings", history)
+        return _measurement(source, fit, "peaks", history)
 
 
 def _lines(
@@ -176,8 +191,9 @@ def _lines(
     """What to fit, and to which values."""
     best = int(found.heights.argmax())
     if isinstance(source.data, RingPixels):
-        broad = found.widths[best] > BROAD * found.radii[best] if method == "auto" else False
-        if broad or method == "amorphous":
+        wide = found.widths[best] > BROAD * found.radii[best]
+        smooth = wide and _texture(source.data, start, found, best) < SPOTTY
+        if method == "amorphous" or (method == "auto" and smooth):
             return _one_broad(source, start, found, best)
     fix = (0, 1) if source.fixed_center else ()
     radii, width = found.radii, float(np.median(found.widths))
@@ -185,6 +201,17 @@ def _lines(
     low = max(source.inner, found.inner, radii[0] - 3 * found.widths[0])
     high = min(source.outer, found.outer, radii[-1] + 3 * found.widths[-1])
     return source.data.between(start, low, high), lines
+
+
+def _texture(data: RingPixels, start: Distortion, found: FoundRings, ring: int) -> float:
+    """Relative standard deviation of the mean intensity of sectors of a ring."""
+    radius, half = found.radii[ring], found.widths[ring] / 2
+    near = data.between(start, radius - half, radius + half)
+    azimuth = np.arctan2(*start.undistorted(near.xy).T[::-1]) / (2 * math.pi) + 0.5
+    sector = (azimuth * SECTORS).astype(np.int64) % SECTORS
+    total, pixels = np.bincount(sector, near.counts), np.bincount(sector)
+    mean = total[pixels > 0] / pixels[pixels > 0]
+    return float(mean.std() / mean.mean()) if mean.mean() > 0 else math.inf
 
 
 def _one_broad(
@@ -254,6 +281,7 @@ def measure_ellipse(
     inner_px: float | None = None,
     outer_px: float | None = None,
     method: Method = "auto",
+    reference: Reference | None = None,
     options: RunOptions | None = None,
 ) -> EllipseMeasurement:
     """Measure the elliptic distortion of the detector plane.
@@ -273,6 +301,9 @@ def measure_ellipse(
         Sharp rings, all fitted together, each with an intensity of its own in every sector of the
         pattern (so that spotty rings of few grains do not pull), or the strongest broad ring as a
         two-sided Gaussian on a smooth background.  Peaks need no choice.
+    reference : str, mapping or sequence of float, optional
+        The crystal, as for `measure_pixel_size`: all its lines are fitted, also those that are not
+        resolved, which bias an ellipse where their rings are spotty.  None: rings at any radii.
     options : RunOptions, optional
         For the mean pattern of a cube.
 
@@ -312,7 +343,13 @@ def measure_ellipse(
     >>> round(found.ratio, 2), round(found.ellipse.theta_rad, 1)
     (1.04, 0.5)
     """
-    analysis = MeasureEllipse(center=center, inner_px=inner_px, outer_px=outer_px, method=method)
+    analysis = MeasureEllipse(
+        center=center,
+        inner_px=inner_px,
+        outer_px=outer_px,
+        method=method,
+        reference=None if reference is None else plain_reference(reference),
+    )
     if not isinstance(source, Cube | PointTable | DiffractionSlice):
         source = DiffractionSlice(np.asarray(source))
     return analysis.apply(source, options)

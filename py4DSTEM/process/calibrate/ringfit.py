@@ -15,9 +15,10 @@ from py4DSTEM.process.calibrate.rings import (
     Ints,
     RingPixels,
     RingPoints,
+    Rings,
 )
 
-__all__ = ["Lines", "RingFit", "fit_pixels", "fit_points"]
+__all__ = ["Lines", "RingFit", "fit_pixels", "fit_points", "fit_rings"]
 
 Float = NDArray[np.float64]
 _GEOMETRY, _SHAPE = 4, 4
@@ -146,6 +147,13 @@ class RingFit:
         return np.sqrt(np.diag(self.covariance))
 
 
+def fit_rings(data: Rings, start: Distortion, lines: Lines) -> RingFit:
+    """Fit rings to pixels or to Bragg peaks; see `fit_pixels` and `fit_points`."""
+    if isinstance(data, RingPixels):
+        return fit_pixels(data, start, lines)
+    return fit_points(data, start, lines)
+
+
 # ---- pixels --------------------------------------------------------------------------------------
 class _PixelModel:
     """Residuals of lines on a background, intensities eliminated (variable projection).
@@ -189,9 +197,9 @@ class _PixelModel:
         """Weighted linear part of one sector, its inverse normal matrix, and the solution."""
         basis = np.hstack([shape, self.background[part]]) * weight
         # A line beyond the edge of the detector has no column: the pseudo-inverse leaves it at 0.
-        inverse: Float = np.linalg.pinv(basis.T @ basis, rcond=1e-10, hermitian=True)
+        inverse = np.linalg.pinv(basis.T @ basis, rcond=1e-10, hermitian=True)
         solved = inverse @ (basis.T @ (self.data.counts[part] * weight[:, 0]))
-        return basis, inverse, solved
+        return basis, np.asarray(inverse, np.float64), solved
 
     def heights(self, values: Float) -> Float:
         """Mean height of each line over the sectors, (k,)."""

@@ -133,10 +133,13 @@ class RingPixels:
         low = position.astype(np.int64)
         share = position - low
         size = int(low.max(initial=0)) + 2
-        norm, total, square = (
-            np.bincount(low, (1 - share) * v, size) + np.bincount(low + 1, share * v, size)
-            for v in (np.ones(len(self)), self.counts, self.counts**2)
-        )
+
+        def sums(values: Float) -> Float:
+            shares = ((low, 1 - share), (low + 1, share))
+            total: Float = np.sum([np.bincount(i, f * values, size) for i, f in shares], axis=0)
+            return total
+
+        norm, total, square = map(sums, (np.ones(len(self)), self.counts, self.counts**2))
         mean = np.divide(total, norm, out=np.zeros(size), where=norm > 0)
         spread = np.divide(square, norm, out=np.zeros(size), where=norm > 0) - mean**2
         error = np.sqrt(np.maximum(spread, 0) / np.maximum(norm, 1))
@@ -206,13 +209,15 @@ Rings = RingPixels | RingPoints
 def sharpest(data: Rings, start: Distortion, *, fix_center: bool = False) -> Distortion:
     """The distortion that makes the radial profile sharpest, searched around `start`.
 
-    A grid over (p, q) finds the valley, a simplex its bottom, so that no ring need be known and
-    neighbouring rings that an ellipse mixes come apart.
+    Grids over the centre and over (p, q) find the valley, a simplex its bottom, so that no ring
+    need be known and neighbouring rings that an ellipse mixes come apart.
     """
     from scipy.optimize import minimize  # slow to import
 
     few = data.select(np.arange(len(data)) % max(1, len(data) // MOST_PIXELS) == 0)
-    axis = np.linspace(-LARGEST_LOG, LARGEST_LOG, 13)
+    if not fix_center:
+        start = max(_moved(start), key=few.sharpness)
+    axis = np.linspace(-LARGEST_LOG, LARGEST_LOG, 13).tolist()
     grid = [replace(start, p=p, q=q) for p in axis for q in axis if math.hypot(p, q) < 0.1]
     best = max([start, *grid], key=few.sharpness)
     free = [2, 3] if fix_center else [0, 1, 2, 3]
@@ -229,6 +234,12 @@ def sharpest(data: Rings, start: Distortion, *, fix_center: bool = False) -> Dis
         lambda t: -few.sharpness(moved(t)), corners[0], method="Nelder-Mead", options=options
     )
     return moved(found.x)
+
+
+def _moved(start: Distortion) -> list[Distortion]:
+    """The start and places around it, which an offset of some pixels needs."""
+    steps = (0.0, -1.5, 1.5, -3.0, 3.0)
+    return [replace(start, cx=start.cx + dx, cy=start.cy + dy) for dx in steps for dy in steps]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +15,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
-from py4DSTEM.process.beam import disk_of
+from py4DSTEM.process.beam import Beam, disk_of
 from py4DSTEM.process.calibrate.rings import (
     Distortion,
     FoundRings,
@@ -140,13 +141,21 @@ def _of_pattern(
     if known is None and source.calibration.origin_px is not None:
         known = source.calibration.mean_origin_px
     middle = tuple((n - 1) / 2 for n in pattern.shape)
-    starts = [Distortion(*frame @ c) for c in ([known] if known else [beam.center, middle])]
+    guesses = [beam.center, middle] if known is None else [known]
+    starts = [Distortion(*(frame @ guess).tolist()) for guess in guesses]
     data = RingPixels(pixels.xy @ frame.T, pixels.counts)
     start = max(starts, key=lambda s: _clear_of_beam(data, s, min(pattern.shape)))
     near = math.dist((start.cx, start.cy), frame @ beam.center) < 2 + beam.radius_px
-    compact = beam.radius_px < min(pattern.shape) / 4
-    inner = 1.5 * beam.radius_px + 2 if near and compact else 2.0
+    inner = 1.5 * beam.radius_px + 2 if near and _is_disk(pattern, beam) else 2.0
     return data, start, inner
+
+
+def _is_disk(pattern: Float, beam: Beam) -> bool:
+    """Whether the brightest region is a small filled disk, not a ring or a part of one."""
+    distance = np.hypot(*(np.indices(pattern.shape) - np.reshape(beam.center, (2, 1, 1))))
+    core = distance <= max(1.0, beam.radius_px / 2)
+    bright = np.nanmean(pattern[core]) > 2 * np.nanmean(pattern)
+    return bool(bright) and beam.radius_px < min(pattern.shape) / 4
 
 
 def _clear_of_beam(data: RingPixels, start: Distortion, size: int) -> float:
@@ -160,8 +169,8 @@ def _of_points(
 ) -> tuple[RingPoints, Distortion, float]:
     if len(source) < 10:
         raise SolveError(f"no rings: {len(source)} peaks are too few")
-    points = source.points
-    raw = np.stack([points["qx"], points["qy"]], axis=-1).astype(np.float64)
+    table = source.points
+    raw = np.stack([table["qx"], table["qy"]], axis=-1).astype(np.float64)
     start = (0.0, 0.0)
     if source.calibration.origin_px is not None:
         rx, ry = source.positions.T
@@ -171,15 +180,19 @@ def _of_points(
     if center is not None:
         start = center
     sigma = np.zeros(len(raw))
-    if {"sigma_qx", "sigma_qy"} <= set(points.dtype.names or ()):
-        sigma = np.sqrt((points["sigma_qx"] ** 2 + points["sigma_qy"] ** 2) / 2)
+    if {"sigma_qx", "sigma_qy"} <= set(table.dtype.names or ()):
+        sigma = np.sqrt((table["sigma_qx"] ** 2 + table["sigma_qy"] ** 2) / 2)
     known = np.isfinite(raw).all(1)
     if known.sum() < 10:
         raise SolveError(f"no rings: {known.sum()} of {len(raw)} peaks have finite positions")
     sigma = np.where(np.isfinite(sigma), sigma, 0.0)
     radius = source.calibration.probe_radius_px
     inner = 3.0 if radius is None else max(3.0, 1.5 * radius)
-    return RingPoints(raw[known] @ frame.T, sigma[known]), Distortion(*frame @ start), inner
+    return (
+        RingPoints(raw[known] @ frame.T, sigma[known]),
+        Distortion(*(frame @ start).tolist()),
+        inner,
+    )
 
 
 def _brightest(source: PointTable, raw: Float) -> Center:
