@@ -41,4 +41,4 @@ def make(patterns: Patterns, options):
 
 if __name__ == "__main__":
     packages = ("py4DSTEM", "numpy", "numba", "rocket-fft")
-    serve_detector(__doc__, make, packages, ("fit", "parabola", "dft", "none"))
+    serve_detector(__doc__, make, packages, ("fit", "parabola", "dft", "pixel"))
