@@ -282,7 +282,7 @@ register_result("probe", Probe, _to_parts, _from_parts)
 
 
 # ---- measuring -----------------------------------------------------------------------------------
-class MeasureProbe(Analysis, kind="measure_probe", version=1):
+class MeasureProbe(Analysis, kind="measure-probe", version=1):
     """Centre, radius, edge and shape of the unscattered disk, in a pattern or a vacuum scan.
 
     ``background + height (1 + ramp) erfc((ρ − R)/(√2 edge)) / 2`` by weighted least squares.

@@ -214,7 +214,7 @@ def _unit_axes(calibration: Calibration) -> Float:
     return scaled
 
 
-class RingStrain(Analysis, kind="ring_strain", version=1):
+class RingStrain(Analysis, kind="ring-strain", version=1):
     """Strain from the shape of an amorphous ring."""
 
     inner_px: float = Field(gt=0, description="Inner edge of the ring in detector pixels.")

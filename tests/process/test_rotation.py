@@ -133,7 +133,7 @@ def test_it_goes_into_the_calibration_and_into_a_file(tmp_path) -> None:
     again = py4DSTEM.read(tmp_path / "r.h5")
     assert again.text() == measured.text()
     np.testing.assert_array_equal(again.curve["curl_rms"], measured.curve["curl_rms"])
-    assert again.history.steps[-1].kind == "measure_rotation"
+    assert again.history.steps[-1].kind == "measure-rotation"
 
 
 def test_unknown_positions_are_left_out() -> None:

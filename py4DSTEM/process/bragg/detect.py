@@ -48,7 +48,7 @@ def _probe_facts(probe: Probe | None) -> dict[str, Any] | None:
 ProbeParameter = Annotated[Any, PlainValidator(_known_probe), PlainSerializer(_probe_facts)]
 
 
-class FindBraggDisks(Operation, kind="find_bragg_disks", version=1):
+class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
     """Bragg disks of every pattern: position, intensity, uncertainties.
 
     Correlation with the probe, local maxima, refinement of each disk.

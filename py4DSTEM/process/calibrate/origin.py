@@ -34,9 +34,12 @@ Scan = TypeVar("Scan", Cube, PointTable)
 
 LEAST_FOUND = 0.6
 """Share of the sampled patterns that must show a disk for `auto` to rely on it."""
+LEAST_RADIUS_PX = 1.5
+"""Smaller than this the beam is a spot without a rim: its centre of mass is what can be had."""
+SPOT_PX = 3.0
 
 
-class MeasureOrigin(Analysis, kind="measure_origin", version=1):
+class MeasureOrigin(Analysis, kind="measure-origin", version=1):
     """Where the unscattered beam is at every scan position, with uncertainties."""
 
     method: Method = Field(
@@ -88,9 +91,12 @@ class MeasureOrigin(Analysis, kind="measure_origin", version=1):
             raise ParameterError("method='peaks' needs Bragg peaks: find_bragg_disks(cube, probe)")
         if method in ("auto", "disk"):
             track = self._disk(cube, samples, keep)
+            if track is not None and track.radius_px < LEAST_RADIUS_PX:
+                return MomentOrigin(**self._near(track), radius_px=SPOT_PX)
             if track is not None:
-                return DiskOrigin(**self._near(track), radius_px=track.radius_px,
-                                  edge_px=track.edge_px)  # fmt: skip
+                return DiskOrigin(
+                    **self._near(track), radius_px=track.radius_px, edge_px=track.edge_px
+                )
             method = "friedel"
         if method == "com":
             track = self._beam(cube, samples, keep)
@@ -145,7 +151,7 @@ def _calibrated(cube: Cube) -> Pair | None:
         return None
 
 
-class CalibrateOrigin(Analysis, kind="calibrate_origin", version=1):
+class CalibrateOrigin(Analysis, kind="calibrate-origin", version=1):
     """Measure the origin of every scan position, and calibrate with a smooth surface through it."""
 
     model: Surface = Field("plane", description="Surface through the origins; none: as measured.")
@@ -206,7 +212,8 @@ def measure_origin(
         A single pattern counts as a scan of one position.
     method : str
         - ``"disk"``: centre of the unscattered disk, fitted to its rim.  Uneven filling,
-          neighbouring disks, hot pixels and a beam stop beside it do not move it.
+          neighbouring disks, hot pixels and a beam stop beside it do not move it.  A spot of less
+          than 1.5 px radius has no rim: there, the centre of mass about it.
         - ``"com"``: centre of mass of the pattern, or (with `radius_px`) of a disk about the beam.
         - ``"friedel"``: centre of the inversion symmetry of the pattern, over the pixels that are
           known on both sides: works behind a beam stop that is masked.

@@ -122,7 +122,7 @@ def _from_parts(parts: Mapping[str, Any]) -> RotationMeasurement:
 register_result("rotation", RotationMeasurement, _to_parts, _from_parts)
 
 
-class MeasureRotation(Analysis, kind="measure_rotation", version=1):
+class MeasureRotation(Analysis, kind="measure-rotation", version=1):
     """Rotation and flip between detector and scan axes."""
 
     method: Literal["curl", "shadow"] = Field(
