@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,6 +39,7 @@ def peaks_file(peaks: BraggPeaks, tmp_path: Path) -> Path:
 def test_every_step_is_listed_once_and_explains_what_it_takes(cli: Cli) -> None:
     text = cli("run").out
     for kind, cls in steps().items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", kind)
         assert text.count(f"  {kind} ") == 1
         told = cli("run", kind, "--help")
         assert told.code == 0 and "FILE holds a" in " ".join(told.out.split())

@@ -73,7 +73,7 @@ def show_strain(
     >>> from py4DSTEM.process.strain import StrainMap
     >>> e = np.full((4, 5), 0.01)
     >>> flat = StrainMap(e, e, e, e, np.zeros((4, 5, 4, 4)), np.ones((4, 5), bool), np.eye(2))
-    >>> figure = show_strain(flat)
+    >>> figure = show_strain(flat, sigmas=False)
     >>> len(figure.axes)  # four maps, the arrows and two colour bars
     7
     """
