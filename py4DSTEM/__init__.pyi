@@ -79,6 +79,10 @@ from py4DSTEM.process.calibrate.pixel_size import measure_pixel_size as measure_
 from py4DSTEM.process.calibrate.rotation import MeasureRotation as MeasureRotation
 from py4DSTEM.process.calibrate.rotation import RotationMeasurement as RotationMeasurement
 from py4DSTEM.process.calibrate.rotation import measure_rotation as measure_rotation
+from py4DSTEM.process.cepstrum import CepstralStrain as CepstralStrain
+from py4DSTEM.process.cepstrum import MeanCepstrum as MeanCepstrum
+from py4DSTEM.process.cepstrum import cepstral_strain as cepstral_strain
+from py4DSTEM.process.cepstrum import cepstrum as cepstrum
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain
@@ -113,6 +117,9 @@ from py4DSTEM.process.ring_strain import ring_strain as ring_strain
 from py4DSTEM.process.strain import MapStrain as MapStrain
 from py4DSTEM.process.strain import StrainMap as StrainMap
 from py4DSTEM.process.strain import strain_map as strain_map
+from py4DSTEM.process.strain_comparison import StrainComparison as StrainComparison
+from py4DSTEM.process.strain_comparison import StrainDifference as StrainDifference
+from py4DSTEM.process.strain_comparison import compare_strain as compare_strain
 from py4DSTEM.process.virtual import VirtualImages as VirtualImages
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image

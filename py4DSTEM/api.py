@@ -12,6 +12,7 @@ from py4DSTEM.io.format import RawLayout, ReadOptions
 from py4DSTEM.io.hyperspy import to_hyperspy
 from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
+from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.bragg import detect
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
@@ -58,6 +59,8 @@ class DataCube(Cube):
     measure_pixel_size = pixel_size.measure_pixel_size
     measure_rotation = rotation.measure_rotation
     ring_strain = rings.ring_strain
+    cepstrum = cepstra.cepstrum
+    cepstral_strain = cepstra.cepstral_strain
 
 
 def read(

@@ -31,6 +31,7 @@ __all__ = [
     "MeanRadialProfile",
     "RadialProfileResult",
     "RadialProfiles",
+    "as_cube",
     "corrected_radius",
     "mean_radial_profile",
     "radial_profiles",
@@ -432,7 +433,7 @@ def mean_radial_profile(
         mask=_as_detector(mask),
         follow_origin=follow_origin,
     )
-    cube = _as_cube(data) if isinstance(data, DiffractionSlice) else data
+    cube = as_cube(data) if isinstance(data, DiffractionSlice) else data
     result: RadialProfileResult = run(operation, cube, where=where, options=options)
     return result
 
@@ -441,7 +442,7 @@ def _as_detector(mask: Detector | ArrayLike | None) -> Detector | None:
     return mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
 
 
-def _as_cube(pattern: DiffractionSlice) -> Cube:
+def as_cube(pattern: DiffractionSlice) -> Cube:
     """A scan of one position."""
     if pattern.data.ndim != 2:
         raise ShapeError(f"{pattern.name!r} is a stack: choose one pattern of it")
