@@ -165,8 +165,8 @@ class DiskPlan(NamedTuple):
         The offsets again; 1 for pixels that exist (m is padded); 1 well inside a disk; 1 beside it.
     reach : int
         Largest offset.
-    area : float
-        Sum of the template: intensity over height.
+    area, edge_variance : float
+        Sum of the template: intensity over height; variance (px²) of the blur of its edge.
     subpixel : int
         0 the pixel, 1 a parabola, 2 the maximum of the band-limited correlation, 3 the fit.
     corr_power : float
@@ -198,6 +198,7 @@ class DiskPlan(NamedTuple):
     ring: NDArray[np.float32]
     reach: int
     area: float
+    edge_variance: float
     subpixel: int
     corr_power: float
     stabilise: int
