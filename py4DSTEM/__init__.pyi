@@ -47,6 +47,7 @@ from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
 from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
+from py4DSTEM.plot.figures.strain import show_strain_comparison as show_strain_comparison
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.bragg.basis import Basis as Basis

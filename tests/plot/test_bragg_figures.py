@@ -26,6 +26,7 @@ from py4DSTEM.process.calibrate.origin_fit import OriginMeasurement
 from py4DSTEM.process.calibrate.pixel_size import LINE_DTYPE, PixelSizeMeasurement
 from py4DSTEM.process.calibrate.rotation import RotationMeasurement
 from py4DSTEM.process.strain import StrainMap
+from py4DSTEM.process.strain_comparison import compare_strain
 
 R_SHAPE, Q_SHAPE = (8, 11), (40, 44)
 RNG = np.random.default_rng(7)
@@ -66,6 +67,16 @@ def strain_map(**changes: Any) -> StrainMap:
         "calibration": CALIBRATION, "axis_angle_rad": 0.4,
     }  # fmt: skip
     return StrainMap(*maps, **(values | changes))
+
+
+def strain_maps() -> dict[str, StrainMap]:
+    """Three ways to the same strain; one knows no rotation."""
+    maps = {name: strain_map() for name in ("disks", "ring", "$cepstrum")}
+    maps["ring"] = replace(maps["ring"], theta=np.full(R_SHAPE, np.nan))
+    maps["$cepstrum"] = replace(
+        maps["disks"], e_xx=maps["disks"].e_xx + RNG.normal(0.002, 1e-4, R_SHAPE)
+    )
+    return maps
 
 
 def lattice_fit() -> LatticeFit:
@@ -146,6 +157,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "strain of nothing": lambda: replace(
         strain_map(mask=np.zeros(R_SHAPE, bool)), **dict.fromkeys(
             ("e_xx", "e_yy", "e_xy", "theta"), np.full(R_SHAPE, np.nan))),
+    "comparison": lambda: compare_strain(strain_maps()),
     "lattice": lattice_fit,
     "origin": origins,
     "origin fit": lambda: origins().fit("plane"),
@@ -214,6 +226,22 @@ def test_strain_options() -> None:
     assert not any("σ" in t for t in titles(py4DSTEM.show_strain(strain_map(), sigmas=False)))
     with pytest.raises(ParameterError, match="theta_unit"):
         py4DSTEM.show_strain(strain_map(), theta_unit="rad")  # type: ignore[arg-type]
+
+
+def test_differences_of_strain_maps_share_a_scale_of_their_own() -> None:
+    comparison = compare_strain(strain_maps())
+    figure = py4DSTEM.show_strain_comparison(comparison, theta_unit="mrad")
+    names = [ax.get_ylabel() for ax in figure.axes if ax.images]
+    assert [n for n in names if n] == [
+        "disks", "ring", "$cepstrum", "ring − disks", "$cepstrum − disks", "$cepstrum − ring",
+    ]  # fmt: skip
+    limits = {ax.get_ylabel(): ax.images[0].get_clim() for ax in figure.axes if ax.images}
+    assert limits["disks"] == limits["$cepstrum"] and limits["disks"][1] > 0.9  # %
+    assert limits["ring − disks"] == limits["$cepstrum − ring"]
+    assert limits["$cepstrum − ring"][1] < 0.05  # without the common 0.2 %
+    assert sum("rotation" in ax.get_ylabel() for ax in figure.axes) == 2  # not of the ring
+    rms = next(ax for ax in figure.axes if ax.get_ylabel() == "$cepstrum − disks").get_xlabel()
+    assert 0.007 < float(rms.split()[1]) < 0.013 and rms.endswith("%")
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.5, -2.0])
@@ -332,7 +360,7 @@ def test_the_state_of_a_lattice_is_named_and_counted() -> None:
     figure = py4DSTEM.show_lattice(lattice_fit())
     words = [t.get_text() for t in panel(figure, "state").get_legend().get_texts()]
     assert words == [f"usable ({88 - 4})", f"{REASONS[2]} (3)", "another lattice besides (1)"]
-    shown = panel(figure, "angle").images[0].get_array()
+    shown = panel(figure, "angle from").images[0].get_array()
     assert shown.mask.sum() == 3
 
 

@@ -21,6 +21,7 @@ FIGURES = {
     "process.calibrate.pixel_size:PixelSizeMeasurement": "rings:show_pixel_size",
     "process.calibrate.rotation:RotationMeasurement": "rotation:show_rotation",
     "process.strain:StrainMap": "strain:show_strain",
+    "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
 }
 """Type of a result (below ``py4DSTEM``) → what draws it (below this package).
 

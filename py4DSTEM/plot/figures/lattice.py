@@ -40,7 +40,7 @@ def show_lattice(fit: LatticeFit) -> Figure:
     maps = {
         "$|g_1|$": (lengths[0], unit),
         "$|g_2|$": (lengths[1], unit),
-        "angle": (_angle_deg(fit), "°"),
+        "angle from $g_1$ to $g_2$": (_angle_deg(fit), "°"),
         "peaks on the lattice": (fit.count.astype(np.float64), "peaks"),
         "rms residual": (fit.residual, unit),
     }

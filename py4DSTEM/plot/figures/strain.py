@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.plot.figures import canvas
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.figure import Figure
 
     from py4DSTEM.process.strain import StrainMap
+    from py4DSTEM.process.strain_comparison import StrainComparison
 
-__all__ = ["show_strain"]
+__all__ = ["show_strain", "show_strain_comparison"]
 
 Float = NDArray[np.float64]
+Limits = tuple[tuple[float, float], tuple[float, float]]
+"""Of the strains (%), and of the rotation."""
 STRAINS = ("e_xx", "e_yy", "e_xy")
 TITLES = {
     "e_xx": r"$\varepsilon_{xx}$",
@@ -29,7 +35,6 @@ TITLES = {
 UNITS = {"deg": "°", "mrad": "mrad"}
 _PANEL = 2.5
 """Width of a map, inches."""
-_MAP = "RdBu_r"
 
 
 def show_strain(
@@ -77,72 +82,146 @@ def show_strain(
     >>> len(figure.axes)  # four maps, the arrows and two colour bars
     7
     """
-    factor = _theta_factor(theta_unit)
+    scale = _scale(theta_unit)
     known = sigmas and bool(np.isfinite(strain.covariance).any())
-    height = canvas.map_height(strain.shape, strain.calibration, _PANEL) + 0.6
-    figure = canvas.new_figure(4 * _PANEL + 2.6, height * (2 if known else 1) + 0.3)
-    rows = figure.subfigures(2 if known else 1, 1, hspace=0.02, squeeze=False)[:, 0]
+    figure, grid = _grid(strain, 2 if known else 1)
     figure.suptitle(title or f"{strain.name}, {strain.method}", parse_math=False)
-    values = {name: 100 * getattr(strain, name) for name in STRAINS}
-    limit = limit_percent or canvas.symmetric_limit(*values.values())
-    values["theta"] = factor * strain.theta
+    values = {name: scale[name] * image for name, image in strain.components().items()}
+    limit = limit_percent or canvas.symmetric_limit(*(values[name] for name in STRAINS))
     turn = theta_limit or canvas.symmetric_limit(values["theta"])
-    ranges = ((-limit, limit), (-turn, turn))
-    _row(
-        rows[0],
-        strain,
-        values,
-        TITLES,
-        ranges,
-        _MAP,
-        ("strain (%)", f"rotation ({UNITS[theta_unit]})"),
-    )
+    row = _Row(strain.calibration, theta_unit, "RdBu_r", ((-limit, limit), (-turn, turn)))
+    row.draw(grid[0], values, TITLES)
+    canvas.axis_arrows(grid[0][4], strain.axis_angle_rad)
     if known:
-        _sigma_row(rows[1], strain, factor, theta_unit)
+        sigma = {name: scale[name] * strain.sigma(name) for name in scale}
+        strains, theta = (canvas.between(s)[1] for s in (_joined(sigma), sigma["theta"]))
+        limits = ((0.0, strains), (0.0, theta))
+        below = _Row(strain.calibration, theta_unit, "viridis", limits, "σ")
+        below.draw(grid[1], sigma, {name: f"σ, {TITLES[name]}" for name in scale})
+        grid[1][4].set_axis_off()
     return figure
 
 
-def _theta_factor(unit: str) -> float:
-    if unit not in ("deg", "mrad"):
-        raise ParameterError(f'theta_unit is "deg" or "mrad", not {unit!r}')
-    return math.degrees(1.0) if unit == "deg" else 1e3
+def show_strain_comparison(
+    comparison: StrainComparison, *, theta_unit: Literal["deg", "mrad"] = "deg"
+) -> Figure:
+    """Draw strain maps of one scan above one another, and what they differ by.
+
+    Parameters
+    ----------
+    comparison : StrainComparison
+    theta_unit : "deg" or "mrad"
+
+    Returns
+    -------
+    Figure
+        A row per map, all on one scale; then a row per pair, all on another, with the rms
+        difference below each.  The common offset of a pair is not part of its difference.
+    """
+    scale = _scale(theta_unit)
+    first = next(iter(comparison.maps.values()))
+    pairs = list(dict.fromkeys((d.first, d.second) for d in comparison.differences))
+    figure, grid = _grid(first, len(comparison.maps) + len(pairs))
+    figure.suptitle(comparison.name, parse_math=False)
+    maps = {
+        name: {c: scale[c] * image for c, image in one.components().items()}
+        for name, one in comparison.maps.items()
+    }
+    differences = {
+        pair: {
+            d.component: scale[d.component] * d.difference
+            for d in comparison.differences
+            if (d.first, d.second) == pair
+        }
+        for pair in pairs
+    }
+    above = _Row(first.calibration, theta_unit, "RdBu_r", _common_limits(maps.values()))
+    below = _Row(
+        first.calibration, theta_unit, "PuOr_r", _common_limits(differences.values()), "difference"
+    )
+    for places, (name, values) in zip(grid, maps.items(), strict=False):
+        above.draw(places, values, TITLES if name == next(iter(maps)) else {}, name)
+        places[4].set_axis_off()
+    canvas.axis_arrows(grid[0][4], first.axis_angle_rad)
+    for places, pair in zip(grid[len(maps) :], pairs, strict=True):
+        below.draw(places, differences[pair], {}, f"{pair[1]} − {pair[0]}")
+        places[4].set_axis_off()
+        for ax, component in zip(places, TITLES, strict=False):
+            if component in differences[pair]:
+                rms = scale[component] * comparison[(*pair, component)].rms
+                unit = UNITS[theta_unit] if component == "theta" else "%"
+                ax.set_xlabel(f"rms {rms:.2g} {unit}", fontsize="small")
+    return figure
 
 
-def _sigma_row(part: SubFigure, strain: StrainMap, factor: float, theta_unit: str) -> None:
-    scale = dict.fromkeys(STRAINS, 100.0) | {"theta": factor}
-    values = {name: scale[name] * strain.sigma(name) for name in scale}
-    titles = {name: f"σ, {TITLES[name]}" for name in scale}
-    strains = np.concatenate([values[name].ravel() for name in STRAINS])
-    ranges = (0.0, canvas.between(strains)[1]), (0.0, canvas.between(values["theta"])[1])
-    _row(part, strain, values, titles, ranges, "viridis", ("σ (%)", f"σ ({UNITS[theta_unit]})"))
+def _common_limits(rows: Iterable[Mapping[str, Float]]) -> Limits:
+    """The largest modulus of all strains, and of all rotations, both ways from zero."""
+    known = list(rows)
+    strains = [image for row in known for name, image in row.items() if name != "theta"]
+    turns = [row["theta"] for row in known if "theta" in row]
+    limit, turn = (
+        canvas.symmetric_limit(*images) if images else 1.0 for images in (strains, turns)
+    )
+    return (-limit, limit), (-turn, turn)
 
 
-def _row(
-    part: SubFigure,
-    strain: StrainMap,
-    values: dict[str, Float],
-    titles: dict[str, str],
-    ranges: tuple[tuple[float, float], tuple[float, float]],
-    cmap: str,
-    labels: tuple[str, str],
-) -> None:
-    """Three strains on one scale, the rotation on its own, and the axes."""
-    axes = part.subplots(1, 5, width_ratios=(1, 1, 1, 1, 0.36))
-    for ax, (name, image) in zip(axes, values.items(), strict=False):
-        drawn = canvas.scan_map(
-            ax,
-            np.where(strain.mask, image, np.nan),
-            strain.calibration,
-            titles[name],
-            limits=ranges[name == "theta"],
-            cmap=cmap,
-            bar=name == "e_xx",
-        )
-        if name == "e_xy":
-            canvas.color_bar(drawn, list(axes[:3]), labels[0])
-        elif name == "theta":
-            canvas.color_bar(drawn, ax, labels[1])
-    if cmap == _MAP:
-        canvas.axis_arrows(axes[4], strain.axis_angle_rad)
-    else:
-        axes[4].set_axis_off()
+def _scale(theta_unit: str) -> dict[str, float]:
+    """From the values of a strain map to % and `theta_unit`."""
+    if theta_unit not in UNITS:
+        raise ParameterError(f'theta_unit is "deg" or "mrad", not {theta_unit!r}')
+    return dict.fromkeys(STRAINS, 100.0) | {
+        "theta": math.degrees(1.0) if theta_unit == "deg" else 1e3
+    }
+
+
+def _joined(values: Mapping[str, Float]) -> Float:
+    return np.concatenate([values[name].ravel() for name in STRAINS])
+
+
+def _grid(strain: StrainMap, rows: int) -> tuple[Figure, NDArray[Any]]:
+    """A figure of rows of four maps, and a narrow column for the arrows."""
+    height = canvas.map_height(strain.shape, strain.calibration, _PANEL) + 0.5
+    figure = canvas.new_figure(4 * _PANEL + 2.6, height * rows + 0.4)
+    return figure, figure.subplots(rows, 5, width_ratios=(1, 1, 1, 1, 0.36), squeeze=False)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Three strains on one scale, and the rotation on its own."""
+
+    calibration: Calibration
+    theta_unit: str
+    cmap: str
+    limits: Limits
+    label: str = ""
+
+    def draw(
+        self,
+        axes: NDArray[Any],
+        values: Mapping[str, Float],
+        titles: Mapping[str, str],
+        name: str = "",
+    ) -> None:
+        """Draw the components that there are; places of others stay empty."""
+        drawn = {}
+        known = [c for c, image in values.items() if np.isfinite(image).any()] or list(values)
+        for ax, component in zip(axes, TITLES, strict=False):
+            if component not in known:
+                ax.set_axis_off()
+                continue
+            drawn[component] = canvas.scan_map(
+                ax,
+                values[component],
+                self.calibration,
+                titles.get(component, ""),
+                limits=self.limits[component == "theta"],
+                cmap=self.cmap,
+                bar=component == "e_xx",
+            )
+        axes[0].set_ylabel(name, parse_math=False)
+        strains = [drawn[component] for component in STRAINS if component in drawn]
+        if strains:
+            canvas.color_bar(strains[-1], list(axes[:3]), f"{self.label or 'strain'} (%)")
+        if "theta" in drawn:
+            label = f"{self.label or 'rotation'} ({UNITS[self.theta_unit]})"
+            canvas.color_bar(drawn["theta"], axes[3], label)
