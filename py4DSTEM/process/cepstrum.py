@@ -29,7 +29,14 @@ from py4DSTEM.stream.tile import Tile
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
 
-__all__ = ["CepstralPeaks", "CepstralStrain", "MeanCepstrum", "cepstral_strain", "cepstrum"]
+__all__ = [
+    "CepstralPeaks",
+    "CepstralPlaces",
+    "CepstralStrain",
+    "MeanCepstrum",
+    "cepstral_strain",
+    "cepstrum",
+]
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -185,6 +192,25 @@ class _Plan:
     variances: Float
 
 
+@dataclass(frozen=True, eq=False)
+class CepstralPlaces:
+    """Two peaks of the cepstrum at every position.
+
+    Parameters
+    ----------
+    places : (Rx, Ry, 2, 2) float64
+        Peak, then (x, y), in cycles per detector pixel, detector axes; NaN where there is none.
+    covariances : (Rx, Ry, 2, 2, 2) float64
+        Of each place, from counting noise.
+    """
+
+    places: Float
+    covariances: Float
+    calibration: Calibration
+    history: History
+    name: str = "cepstral peaks"
+
+
 class CepstralPeaks(_Logarithm, kind="cepstral-peaks", version=1):
     """Place of two peaks in the cepstrum of each pattern, to a small part of a pixel.
 
@@ -225,8 +251,8 @@ class CepstralPeaks(_Logarithm, kind="cepstral-peaks", version=1):
         places, covariances = (np.stack(part, axis=1) for part in zip(*fits, strict=True))
         return places, covariances
 
-    def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> Parts:
-        return parts
+    def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> CepstralPlaces:
+        return CepstralPlaces(parts["places"], parts["covariances"], cube.calibration, history)
 
 
 def _log_variances(epsilon: float) -> Float:
@@ -336,8 +362,9 @@ def _solved(curvature: Float, gradient: Float) -> Float:
     """Newton steps (n, 2); none where the curvature is singular."""
     usable = np.abs(np.linalg.det(curvature)) > 0
     safe = np.where(usable[:, None, None], curvature, np.eye(2))
-    step: Float = np.linalg.solve(safe, gradient[..., None])[..., 0]
-    return np.where(usable[:, None], step, 0.0)
+    step = np.linalg.solve(safe, gradient[..., None])[..., 0]
+    usual: Float = np.where(usable[:, None], step, 0.0)
+    return usual
 
 
 # ---- strain --------------------------------------------------------------------------------------
@@ -374,10 +401,8 @@ class CepstralStrain(Analysis, kind="cepstral-strain", version=1):
         _check_spots(spots)
         (ax, ay), (bx, by) = spots.tolist()
         peaks = CepstralPeaks(epsilon=epsilon, spots=((ax, ay), (bx, by)))
-        parts = run(peaks, value, options=options)
-        return _strain_map(
-            parts, _inverse(axes), chosen, value.calibration, self.history(value.history)
-        )
+        found: CepstralPlaces = run(peaks, value, options=options)
+        return _strain_map(found, _inverse(axes), chosen, self.history(value.history))
 
 
 def _inverse(matrix: Float) -> Float:
@@ -432,12 +457,10 @@ def _strongest(cepstrum: Float) -> Float:
     raise ParameterError("the cepstrum shows no two lattice vectors: give vectors=(r1, r2)")
 
 
-def _strain_map(
-    parts: Parts, to_real: Float, chosen: Bool, calibration: Calibration, history: History
-) -> StrainMap:
+def _strain_map(found: CepstralPlaces, to_real: Float, chosen: Bool, history: History) -> StrainMap:
     """From places in cycles per pixel to ``r = r0 Fᵀ`` (rows), and to F."""
-    vectors = parts["places"] @ to_real
-    covariances = to_real.T @ parts["covariances"] @ to_real
+    vectors = found.places @ to_real
+    covariances = to_real.T @ found.covariances @ to_real
     mask = np.isfinite(vectors).all(axis=(2, 3))
     known = mask & chosen
     if not known.any():
@@ -464,14 +487,14 @@ def _strain_map(
         # A median of n values is known to sqrt(pi / 2n) of their spread.
         reference_covariance=np.pi / 2 / known.sum() * covariance[known].mean(axis=0),
         method="cepstral",
-        calibration=calibration,
+        calibration=found.calibration,
         history=history,
         name="cepstral strain",
         report={
             "reference": f"median of {int(known.sum())} positions",
             "r1": tuple(unstrained[0].tolist()),
             "r2": tuple(unstrained[1].tolist()),
-            "units": _units(calibration)[1],
+            "units": _units(found.calibration)[1],
             "left_out": {"no peak": int((~mask).sum())},
         },
     )

@@ -27,7 +27,7 @@ from py4DSTEM.stream.tile import Tile
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
 
-__all__ = ["RingFits", "RingStrain", "ring_strain"]
+__all__ = ["RingFitResult", "RingFits", "RingStrain", "ring_strain"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -52,6 +52,28 @@ class _Plan:
     axes: Float
     profile: Float
     slope: Float
+
+
+@dataclass(frozen=True, eq=False)
+class RingFitResult:
+    """A ring fitted to every pattern.
+
+    Parameters
+    ----------
+    strain : (Rx, Ry, 3) float64
+        e_xx, e_yy, e_xy against the profile, calibrated axes; NaN where the fit failed.
+    covariance : (Rx, Ry, 3, 3) float64
+        By counting alone.
+    inflation : (Rx, Ry, 3) float64
+        Variance by the scatter of sectors over that by counting.
+    """
+
+    strain: Float
+    covariance: Float
+    inflation: Float
+    calibration: Calibration
+    history: History
+    name: str = "ring fits"
 
 
 class RingFits(Operation, kind="ring-fits", version=1):
@@ -168,8 +190,8 @@ class RingFits(Operation, kind="ring-fits", version=1):
         value: Float = table[index] * (1 - share) + table[index + 1] * share
         return value
 
-    def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> Parts:
-        return parts
+    def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> RingFitResult:
+        return RingFitResult(**parts, calibration=cube.calibration, history=history)
 
 
 def _ratio(data: Float, profile: Float) -> Float:
@@ -248,7 +270,7 @@ class RingStrain(Analysis, kind="ring-strain", version=1):
             where=chosen,
             options=options,
         )
-        fits = run(
+        fits: RingFitResult = run(
             RingFits(
                 profile=tuple(_filled(ring.data).tolist()),
                 inner_px=self.inner_px,
@@ -258,7 +280,7 @@ class RingStrain(Analysis, kind="ring-strain", version=1):
             value,
             options=options,
         )
-        return _strain_map(fits, chosen, value.calibration, self.history(value.history))
+        return _strain_map(fits, chosen, self.history(value.history))
 
     def _reference(self, cube: Cube) -> Bool:
         if self.reference is None:
@@ -281,16 +303,16 @@ def _filled(profile: Float) -> Float:
     return filled
 
 
-def _strain_map(fits: Parts, chosen: Bool, calibration: Calibration, history: History) -> StrainMap:
+def _strain_map(fits: RingFitResult, chosen: Bool, history: History) -> StrainMap:
     """Strain less that of the reference, with the scatter of the sectors in its uncertainty."""
-    strain, counting = fits["strain"], fits["covariance"]
+    strain, counting = fits.strain, fits.covariance
     mask = np.isfinite(strain).all(axis=-1)
     known = mask & chosen
     if not known.any():
         raise ParameterError(
             "no pattern of the reference could be fitted: check radii, origin and counts"
         )
-    inflation = np.median(fits["inflation"][mask], axis=0)
+    inflation = np.median(fits.inflation[mask], axis=0)
     scale = np.sqrt(inflation)
     offset = np.median(strain[known], axis=0)
     covariance = np.full((*mask.shape, 4, 4), np.nan)
@@ -310,7 +332,7 @@ def _strain_map(fits: Parts, chosen: Bool, calibration: Calibration, history: Hi
         reference=np.full((2, 2), np.nan),
         reference_covariance=shared,
         method="ring",
-        calibration=calibration,
+        calibration=fits.calibration,
         history=history,
         name="ring strain",
         report={
