@@ -156,6 +156,8 @@ class DiskPlan(NamedTuple):
         1 for pixels to use, 0 for others.
     masked, doubtful : int
         Whether there are any of the latter; whether pixels may be saturated or not numbers.
+    centers : (Qx, Qy) float32
+        1 where enough of a disk is on usable pixels, 0 elsewhere.
     table : (S, S, 3, m) float32
         Template and its derivatives by the centre along x and y, for centres at S x S subpixel
         phases, at the m pixels around a disk.
@@ -188,6 +190,7 @@ class DiskPlan(NamedTuple):
     mask: NDArray[np.float32]
     masked: int
     doubtful: int
+    centers: NDArray[np.float32]
     table: NDArray[np.float32]
     offset_x: NDArray[np.int64]
     offset_y: NDArray[np.int64]

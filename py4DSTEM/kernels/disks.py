@@ -36,7 +36,9 @@ def find_disks(frames: Any, plan: DiskPlan) -> FoundDisks:
     rejected = np.zeros((n, len(DISK_REJECTIONS)), np.int64)
     for start in range(0, n, BLOCK):
         part = slice(start, start + BLOCK)
-        _search(frames[part].astype(np.float32), plan, rows[part], counts[part], rejected[part])
+        with np.errstate(over="ignore"):  # more than float32 holds is infinite: not used
+            block = frames[part].astype(np.float32)
+        _search(block, plan, rows[part], counts[part], rejected[part])
     kept = np.arange(plan.max_peaks) < counts[:, None]
     return FoundDisks(rows[kept], counts, rejected)
 
@@ -105,18 +107,19 @@ def _unusable(image, saturation):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, fastmath=_FAST)
 def _set_scene(image, plan, scene):  # type: ignore[no-untyped-def]
-    """What is correlated: the counts, or Anscombe's √(n + 3/8), whose noise is the same everywhere.
+    """What is correlated: the counts, or Anscombe's √(n + 3/8 + read variance) with even noise.
 
     Returns the sum of the counts.
     """
     total = np.float32(0)
     per_count = np.float32(1 / plan.gain)
+    offset = np.float32(0.375 + plan.read_variance / plan.gain**2)
     for i in range(image.shape[0]):
         if plan.stabilise:
             for j in range(image.shape[1]):
                 v = image[i, j]
                 total += v
-                v = v * per_count + np.float32(0.375)
+                v = v * per_count + offset
                 scene[i, j] = math.sqrt(max(v, np.float32(0)))
         else:
             for j in range(image.shape[1]):
@@ -156,7 +159,7 @@ def _maxima(cc, plan, out):  # type: ignore[no-untyped-def]
                 continue
             for j in range(start, stop):
                 v = cc[i, j]
-                if v > floor and _is_maximum(cc, i, j, v) and plan.mask[i, j] > 0:
+                if v > floor and _is_maximum(cc, i, j, v) and plan.centers[i, j] > 0:
                     n = _insert(out, n, np.float32(i), np.float32(j), v)
     return n
 

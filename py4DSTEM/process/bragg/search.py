@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
-from py4DSTEM.process.bragg.template import make_template
+from py4DSTEM.process.bragg.template import Template, make_template
 from py4DSTEM.process.probe import Probe, measure_probe
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ _FIRST_SLOPE = 0.1
 """Prior with which the unevenness is first measured: wide enough to let clear slopes through."""
 _LEAST_SLOPE = 0.01
 _SLOPE_ROUNDS = 4
+_NOISE_ROUNDS = 3
+_LEAST_VISIBLE = 0.45
+"""Share of a disk that must be on usable pixels."""
 _CLEAR = 10.0
 """Significance of disks from which the noise and the unevenness are learned."""
 _COLUMN = {name: k for k, name in enumerate(DISK_FIELDS)}
@@ -92,7 +95,7 @@ def plan_search(cube: Cube, wanted: FindBraggDisks, kernels: Kernels) -> Search:
     else:
         search = _planned(search, wanted, wanted.spacing_px)
     if wanted.subpixel == "fit":
-        search = _with_noise(search, wanted, kernels.find_disks(patterns, search.plan))
+        search = _with_noise(search, wanted, patterns, kernels)
         search = _with_slopes(search, wanted, patterns, kernels)
     return _with_threshold(search, wanted, patterns)
 
@@ -105,7 +108,7 @@ def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) ->
         choices["probe"] = (probe.radius_px, "radius of the direct beam in sampled patterns")
     _check_probe(probe, cube.Q_shape)
     mask = _mask(wanted, cube)
-    gain = wanted.gain or _first_gain(patterns, mask)
+    gain = wanted.gain or _first_gain(patterns, mask, wanted.read_noise)
     empty = _bare_plan(cube, wanted, mask, gain)
     return _planned(Search(empty, probe, choices), wanted, None)
 
@@ -147,7 +150,7 @@ def _mask(wanted: FindBraggDisks, cube: Cube) -> NDArray[np.float32]:
     return (weights > 0.5).astype(np.float32)
 
 
-def _first_gain(patterns: NDArray[Any], mask: NDArray[np.float32]) -> float:
+def _first_gain(patterns: NDArray[Any], mask: NDArray[np.float32], read_noise: float) -> float:
     """Counts per electron, from how neighbouring pixels differ: 1 for integers that fit that.
 
     Smooth parts of a pattern differ from the mean of four neighbours by noise alone, whose variance
@@ -163,7 +166,8 @@ def _first_gain(patterns: NDArray[Any], mask: NDArray[np.float32]) -> float:
     if not level > 0:
         return 1.0
     # The median of squares of normal numbers is 0.455 of their mean, and disk edges do not count.
-    return max(float(np.median(difference[bright])) / 0.455 / 1.25 / level, 1e-12 * level)
+    variance = float(np.median(difference[bright])) / 0.455 / 1.25
+    return max(variance - read_noise**2, 1e-3 * variance, 1e-12 * level**2) / level
 
 
 def _bare_plan(
@@ -180,6 +184,7 @@ def _bare_plan(
         smoothed=nothing,
         mask=mask,
         masked=int((mask == 0).any()),
+        centers=mask,
         doubtful=int(wanted.saturation is not None or cube.dtype.kind == "f"),
         table=np.zeros((0, 0, 3, 0), np.float32),
         offset_x=whole,
@@ -250,6 +255,7 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         template=spectrum.astype(np.complex64),
         smoothed=(spectrum * _gaussian(plan.fft_shape, sigma)).astype(np.complex64),
         table=template.table,
+        centers=_possible_centers(plan.mask, template),
         offset_x=np.ascontiguousarray(template.offsets[:, 0]),
         offset_y=np.ascontiguousarray(template.offsets[:, 1]),
         pixel_x=template.offsets[:, 0].astype(np.float32),
@@ -265,9 +271,23 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         slope_information=(radius / max(slope, 1e-4)) ** 2,
         steepest=1.5 / radius,
         max_shift_px=max(1.5, 0.5 * radius),
-        min_visible=0.45 * float(template.exists.sum()),
+        min_visible=_LEAST_VISIBLE * float(template.exists.sum()),
     )
     return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
+
+
+def _possible_centers(mask: NDArray[np.float32], template: Template) -> NDArray[np.float32]:
+    """1 where enough of a disk centred there is on usable pixels: seen from its middle."""
+    if (mask > 0).all():
+        return mask
+    from scipy import ndimage  # slow to import
+
+    inside = template.table[..., 0, :].mean(axis=(0, 1)) > 0.5
+    x, y = (template.offsets[inside] + template.offsets.max()).T
+    footprint = np.zeros((2 * template.offsets.max() + 1,) * 2)
+    footprint[x, y] = 1 / inside.sum()
+    visible = ndimage.correlate(mask.astype(np.float64), footprint, mode="nearest")
+    return (visible >= _LEAST_VISIBLE).astype(np.float32)
 
 
 def _reach(probe: Probe, spacing_px: float | None) -> float:
@@ -289,9 +309,12 @@ def _with_noise_floor(search: Search, wanted: FindBraggDisks, mean_counts: float
     plan = search.plan
     if wanted.threshold is not None:
         return replace(search, plan=plan._replace(threshold=float(wanted.threshold)))
-    kernel = np.fft.irfft2(plan.smoothed * plan.mask.dtype.type(1), s=plan.fft_shape)
+    kernel = np.fft.irfft2(plan.smoothed, s=plan.fft_shape)
     norm = math.sqrt(float((kernel**2).sum())) * math.prod(plan.fft_shape)
-    variance = _stabilised_variance(mean_counts) if plan.stabilise else mean_counts * plan.gain**2
+    if plan.stabilise:
+        variance = _stabilised_variance(mean_counts + plan.read_variance / plan.gain**2)
+    else:
+        variance = mean_counts * plan.gain**2 + plan.read_variance
     return replace(search, plan=plan._replace(threshold=_Z * norm * math.sqrt(variance)))
 
 
@@ -331,19 +354,37 @@ def _nearest_distances(found: FoundDisks) -> Float:
     return np.concatenate(distances) if distances else np.empty(0)
 
 
-def _with_noise(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
+def _with_noise(
+    search: Search, wanted: FindBraggDisks, patterns: NDArray[Any], kernels: Kernels
+) -> Search:
     """Counts per electron, so that χ² is one: sigmas are honest for cameras that do not count."""
     if wanted.gain is not None:
         return search
-    clear = found.rows[found.rows[:, _COLUMN["significance"]] > _CLEAR]
-    if len(clear) < 5:
-        return search.choose("gain", search.plan.gain, "too few clear disks to tell otherwise")
-    chi2 = float(np.median(clear[:, _COLUMN["chi2"]]))
-    if 0.8 < chi2 < 1.25 and search.plan.gain == 1:
-        return search.choose("gain", 1.0, f"counts are electrons: χ² of disks is {chi2:.2f}")
-    gain = search.plan.gain * chi2
+    chi2 = np.nan
+    for _ in range(_NOISE_ROUNDS):
+        found = kernels.find_disks(patterns, search.plan)
+        clear = found.rows[found.rows[:, _COLUMN["significance"]] > _CLEAR]
+        if len(clear) < 5:
+            return search.choose("gain", search.plan.gain, "too few clear disks to tell otherwise")
+        chi2 = float(np.median(clear[:, _COLUMN["chi2"]]))
+        if 0.8 < chi2 < 1.25 and search.plan.gain == 1:
+            return search.choose("gain", 1.0, f"counts are electrons: χ² of disks is {chi2:.2f}")
+        search = _with_gain(search, wanted, _gain_of_unit_chi2(search.plan, clear, chi2))
+        if 0.9 < chi2 < 1.1:
+            break
+    return search.choose("gain", search.plan.gain, "variance over mean, so that χ² is 1")
+
+
+def _gain_of_unit_chi2(plan: DiskPlan, clear: Float, chi2: float) -> float:
+    """Solve ``gain level + read variance = χ² (old gain level + read variance)``."""
+    half_high = 0.5 * clear[:, _COLUMN["intensity"]] / plan.area
+    level = float(np.median(clear[:, _COLUMN["background"]] + half_high))
+    return plan.gain * max(chi2 + (chi2 - 1) * plan.read_variance / (plan.gain * level), 0.1)
+
+
+def _with_gain(search: Search, wanted: FindBraggDisks, gain: float) -> Search:
     plan = search.plan._replace(gain=gain, least_background=0.01 * gain)
-    return replace(search, plan=plan).choose("gain", gain, "variance over mean, so that χ² is 1")
+    return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
 
 
 def _with_slopes(
@@ -423,9 +464,12 @@ def _correlation_noise(plan: DiskPlan, patterns: NDArray[Any]) -> float:
 
 def correlation_map(plan: DiskPlan, pattern: NDArray[Any]) -> Float:
     """What maxima are looked for in, (Qx, Qy) float64: the plain counterpart of the kernel."""
-    usable = (plan.mask > 0) & np.isfinite(pattern)
+    usable = (plan.mask > 0) & (np.abs(pattern) < plan.saturation)
     counts = np.where(usable, pattern, 0.0).astype(np.float64)
-    scene = np.sqrt(np.maximum(counts / plan.gain + 0.375, 0.0)) if plan.stabilise else counts
+    scene = counts
+    if plan.stabilise:
+        offset = 0.375 + plan.read_variance / plan.gain**2
+        scene = np.sqrt(np.maximum(counts / plan.gain + offset, 0.0))
     spectrum = np.fft.rfft2(scene, s=plan.fft_shape)
     product = spectrum * plan.smoothed
     if plan.corr_power != 1:
