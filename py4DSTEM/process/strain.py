@@ -248,10 +248,9 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 f"no position of {value.name!r} has a usable lattice ({dict(_why(value))}): there "
                 "is nothing to map"
             )
-        reference, spread, report = self._reference(value)
+        reference, common, report = self._reference(value)
         values, jacobian = _STRAINS[self.method](reference, value.vectors.reshape(-1, 2, 2))
         covariance = _carried(jacobian, value.covariance)
-        _, at_reference = _infinitesimal(reference, reference[None])
         off = ~mask.ravel()
         values[off], covariance[off] = np.nan, np.nan
         maps = np.ascontiguousarray(values.T).reshape(4, *mask.shape)
@@ -260,7 +259,7 @@ class MapStrain(Analysis, kind="strain-map", version=1):
             covariance=covariance.reshape(*mask.shape, 4, 4),
             mask=mask,
             reference=reference,
-            reference_covariance=_carried(at_reference, spread[None])[0],
+            reference_covariance=common,
             method=self.method,
             calibration=value.calibration,
             history=self.history(value.history),
@@ -269,7 +268,7 @@ class MapStrain(Analysis, kind="strain-map", version=1):
         return strain if self.axis is None else strain.rotated(_angle(self.axis, reference))
 
     def _reference(self, lattice: LatticeFit) -> tuple[Float, Float, dict[str, Any]]:
-        """g1 and g2 (2, 2), their covariance (4, 4), and where they are from."""
+        """g1 and g2 (2, 2), the covariance (4, 4) of the components from it, where it is from."""
         if self.reference_vectors is not None:
             if self.reference is not None:
                 raise ParameterError("reference and reference_vectors exclude each other")
@@ -282,13 +281,10 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 f"the reference region holds no usable lattice ({dict(_why(lattice))}): choose "
                 "another region, or give g1 and g2"
             )
-        chosen = lattice.vectors[region].reshape(-1, 4)
-        median = np.median(chosen, axis=0)
-        vectors = median.reshape(2, 2)
-        _check_lattice(vectors)
+        vectors, covariance = _median_lattice(lattice.vectors[region], lattice.basis)
         which = "all positions" if self.reference is None else "region"
-        report = {"reference": f"median of {which}", "reference positions": len(chosen)}
-        return vectors, _covariance_of_median(chosen - median), report
+        report = {"reference": f"median of {which}", "reference positions": int(region.sum())}
+        return vectors, covariance, report
 
 
 def strain_map(
@@ -305,10 +301,10 @@ def strain_map(
     ----------
     lattice : LatticeFit
     reference : (Rx, Ry) bool, ((x0, x1), (y0, y1)), (g1, g2) or None
-        What counts as unstrained: the median lattice of the positions of a mask, or of rows x0 to
-        x1 and columns y0 to y1 (ends excluded; four integers), or of all positions (None); or the
-        vectors of a known lattice (floats, in ``lattice.unit``, calibrated axes), which gives
-        absolute strain.
+        What counts as unstrained: the lattice of median strain and rotation among the positions of
+        a mask, or of rows x0 to x1 and columns y0 to y1 (ends excluded; four integers), or all
+        (None); or the vectors of a known lattice (floats, in ``lattice.unit``, calibrated axes),
+        which gives absolute strain.
     axis : float, "g1", "g2" or (h, k), optional
         Direction of the x axis of the components: an angle in rad from the calibrated x towards y,
         or along the reference lattice vector ``h g1 + k g2``; None: the calibrated x.
@@ -399,11 +395,27 @@ def _check_lattice(vectors: Float) -> None:
         )
 
 
-def _covariance_of_median(deviation: Float) -> Float:
-    """Of a median from deviations (n, 4): π/2 times that of the mean, with a robust scatter."""
-    n = len(deviation)
+def _median_lattice(vectors: Float, start: Float) -> tuple[Float, Float]:
+    """The lattice (2, 2) of median stretch and rotation among (n, 2, 2), and its covariance.
+
+    Not the median of the vectors: a spread of rotations would shorten these.
+    """
+    reference = start
+    _check_lattice(reference)
+    for _ in range(2):
+        e_xx, e_yy, e_xy, theta = np.median(_polar_values(reference, vectors)[0], axis=0)
+        turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
+        stretch = np.array([[1 + e_xx, e_xy], [e_xy, 1 + e_yy]])
+        reference = reference @ np.linalg.inv(turn @ stretch)
+    return reference, _covariance_of_median(_polar_values(reference, vectors)[0])
+
+
+def _covariance_of_median(values: Float) -> Float:
+    """Of the median of rows (n, 4): π/2 times that of the mean, with a robust scatter."""
+    n = len(values)
     if n < 2:
         return np.full((4, 4), np.nan)
+    deviation = values - np.median(values, axis=0)
     scatter = 1.4826 * np.median(abs(deviation), axis=0)
     # Correlations of the plain kind, widths that a few outliers do not change.
     spread = np.maximum(deviation.std(0), np.finfo(float).tiny)
@@ -446,21 +458,13 @@ def _carried(jacobian: Float, covariance: Float) -> Float:
 
 def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:
     """Components (n, 4) and their derivatives (n, 4, 4) by (g1x, g1y, g2x, g2y)."""
+    values, F = _polar_values(reference, vectors)
     inverse = np.linalg.inv(reference)
-    usable = np.isfinite(vectors).all((1, 2)) & (np.linalg.det(np.nan_to_num(vectors)) != 0)
-    beta = np.where(usable[:, None, None], inverse @ vectors, np.eye(2))
-    F = np.linalg.inv(beta)
     difference, total = F[:, 1, 0] - F[:, 0, 1], F[:, 0, 0] + F[:, 1, 1]
-    theta = np.arctan2(difference, total)
-    cos, sin = np.cos(theta), np.sin(theta)
-    back = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # R transposed
-    stretch = back @ F
-    values = np.stack(
-        [stretch[:, 0, 0] - 1, stretch[:, 1, 1] - 1, stretch[:, 0, 1], theta], axis=-1
-    )
-    values[~usable] = np.nan
-    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])  # dR / dtheta = quarter R
     square = difference**2 + total**2
+    cos, sin = np.cos(values[:, 3]), np.sin(values[:, 3])
+    back = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)  # R transposed
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])  # dR / dtheta = quarter R
     jacobian = np.empty((len(vectors), 4, 4))
     for k in range(4):
         change = np.zeros(4)
@@ -468,11 +472,28 @@ def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:
         dF = -F @ (inverse @ change.reshape(2, 2)) @ F
         d_difference, d_total = dF[:, 1, 0] - dF[:, 0, 1], dF[:, 0, 0] + dF[:, 1, 1]
         d_theta = (total * d_difference - difference * d_total) / square
-        d_stretch = back @ dF - d_theta[:, None, None] * (quarter @ stretch)
+        d_stretch = back @ (dF - d_theta[:, None, None] * (quarter @ F))
         jacobian[:, :, k] = np.stack(
             [d_stretch[:, 0, 0], d_stretch[:, 1, 1], d_stretch[:, 0, 1], d_theta], axis=-1
         )
     return values, jacobian
+
+
+def _polar_values(reference: Float, vectors: Float) -> tuple[Float, Float]:
+    """Components (n, 4) of ``F = β⁻¹ = R U``, and F (n, 2, 2)."""
+    beta = vectors.reshape(-1, 4) @ np.kron(np.linalg.inv(reference), np.eye(2)).T
+    a, b, c, d = beta.T
+    det = a * d - b * c
+    F = np.stack([d, -b, -c, a], -1) / np.where(det == 0, np.nan, det)[:, None]
+    theta = np.arctan2(F[:, 2] - F[:, 1], F[:, 0] + F[:, 3])
+    cos, sin = np.cos(theta), np.sin(theta)
+    values = [
+        cos * F[:, 0] + sin * F[:, 2] - 1,
+        cos * F[:, 3] - sin * F[:, 1] - 1,
+        cos * F[:, 1] + sin * F[:, 3],
+        theta,
+    ]
+    return np.stack(values, -1), F.reshape(-1, 2, 2)
 
 
 _STRAINS = {"infinitesimal": _infinitesimal, "polar": _polar}

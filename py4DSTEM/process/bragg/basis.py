@@ -25,7 +25,7 @@ POSITIONS = 96
 MOST_PAIRS = 60_000
 """Pairs of peaks, at all positions together, of which there should not be more."""
 MOST_PEAKS = 50
-"""The strongest peaks of a position that are looked at."""
+"""The peaks of a position that are looked at: those nearest to the origin."""
 BINS = 20
 """Bins of the histogram of differences per distance between neighbouring peaks."""
 REACH = 6
@@ -34,6 +34,8 @@ CANDIDATES = 14
 """Shortest common differences that are tried as lattice vectors."""
 MARGIN = 0.02
 """A finer lattice must explain so much more than a coarser one to be preferred."""
+POOR, SINGLE = 0.5, 16
+"""Score below which the lattices of so many single positions are tried instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,9 @@ def choose_basis(
     ``p = π d² / A`` by chance, so that the score is ``(s − p) / (1 − p)``; of the lattices within
     0.02 of the best the one with the largest cell is taken.  Stray peaks therefore do not make the
     lattice finer, while weak reflections that are really there do, and reflections that are missing
-    throughout do not matter.  The vectors are then refined by least squares from the inside
-    outwards.
+    throughout do not matter.  Where the best score is below 0.5 (the orientation varies over the
+    scan) the best lattice of a single position is taken instead.  The vectors are then refined by
+    least squares from the inside outwards.
 
     The result is the shortest pair; of ±its two vectors the one closest to +x is g1, and g2 is at
     most 180° from it, turning from x to y: ``det (g1, g2) > 0``.  Vectors that were given keep
@@ -135,9 +138,11 @@ def choose_basis(
     unit = peaks.vector_unit
     to_px = peaks.calibration.Q_matrix("px") @ np.linalg.inv(peaks.calibration.Q_matrix(unit))
     given = [_given(name, g, to_px) for name, g in (("g1", g1), ("g2", g2))]
-    cloud = _Cloud.of(peaks)
+    cloud = _Cloud.of(peaks, _some_positions(peaks))
     given = [None if g is None else cloud.snapped(g, near_px) for g in given]
     vectors, report = _span(cloud, given)
+    if report.get("score", 1.0) < POOR:
+        cloud, vectors, report = _of_one_position(peaks, given, (cloud, vectors, report))
     vectors, sigma, explained, residual = _refined(cloud, vectors)
     if g1 is None and g2 is None:
         turn = _canonical(vectors)
@@ -216,16 +221,8 @@ class _Cloud:
     spacing: float
 
     @classmethod
-    def of(cls, peaks: PointTable) -> _Cloud:
-        enough = np.flatnonzero(np.diff(peaks.offsets) >= 2)
-        if not len(enough):
-            raise SolveError(
-                "no scan position has two Bragg peaks: nothing has a lattice; lower the thresholds "
-                "of the disk detection, or check that it found anything"
-            )
-        usual = min(float(np.diff(peaks.offsets)[enough].mean()), MOST_PEAKS)
-        number = int(np.clip(MOST_PAIRS / usual**2, POSITIONS / 4, POSITIONS))
-        chosen = enough[np.linspace(0, len(enough) - 1, min(number, len(enough))).astype(int)]
+    def of(cls, peaks: PointTable, chosen: NDArray[np.int64]) -> _Cloud:
+        """From the positions `chosen`."""
         vectors, weight = _padded(peaks, chosen)
         gap = vectors[:, :, None] - vectors[:, None]
         distance = np.hypot(gap[..., 0], gap[..., 1])
@@ -261,19 +258,31 @@ class _Cloud:
         return g
 
 
+def _some_positions(peaks: PointTable, most: int = POSITIONS) -> NDArray[np.int64]:
+    """Positions with at least two peaks, evenly spaced; fewer of them where they have many."""
+    enough = np.flatnonzero(np.diff(peaks.offsets) >= 2)
+    if not len(enough):
+        raise SolveError(
+            "no scan position has two Bragg peaks: nothing has a lattice; lower the thresholds "
+            "of the disk detection, or check that it found anything"
+        )
+    usual = min(float(np.diff(peaks.offsets)[enough].mean()), MOST_PEAKS)
+    number = min(int(np.clip(MOST_PAIRS / usual**2, POSITIONS / 4, POSITIONS)), most, len(enough))
+    some: NDArray[np.int64] = enough[np.linspace(0, len(enough) - 1, number).astype(int)]
+    return some
+
+
 def _padded(peaks: PointTable, chosen: NDArray[np.int64]) -> tuple[Float, Float]:
     origins, _ = lattice_origins(peaks)
     matrix = peaks.calibration.Q_matrix("px")
     vectors = np.full((len(chosen), MOST_PEAKS, 2), np.nan)
     weight = np.zeros((len(chosen), MOST_PEAKS))
     for row, p in enumerate(chosen):
-        part = slice(peaks.offsets[p], peaks.offsets[p + 1])
-        amplitude = peak_amplitudes(peaks.points[part])
-        order = np.argsort(-amplitude, kind="stable")[:MOST_PEAKS]
-        points = peaks.points[part][order]
-        raw = np.stack([points["qx"], points["qy"]], -1)
-        vectors[row, : len(order)] = (raw - origins[p]) @ matrix.T
-        weight[row, : len(order)] = amplitude[order]
+        points = peaks.points[peaks.offsets[p] : peaks.offsets[p + 1]]
+        v = (np.stack([points["qx"], points["qy"]], -1) - origins[p]) @ matrix.T
+        order = np.argsort(np.hypot(v[:, 0], v[:, 1]), kind="stable")[:MOST_PEAKS]
+        vectors[row, : len(order)] = v[order]
+        weight[row, : len(order)] = peak_amplitudes(points[order])
     used = np.flatnonzero(np.isfinite(vectors).all(-1).any(0))
     most = max(int(used.max(initial=0)) + 1, 2)
     return vectors[:, :most], weight[:, :most]
@@ -300,10 +309,11 @@ def _span(cloud: _Cloud, given: Sequence[Float | None]) -> tuple[Float, dict[str
         return pair, {"chosen": "by the user"}
     candidates = _common_differences(cloud)
     if known:
-        tried = [np.array([known[0], c]) for c in candidates]
+        tried = np.array([(known[0], c) for c in candidates]).reshape(-1, 2, 2)
     else:
-        tried = [_reduced(np.array(pair)) for pair in combinations(candidates, 2)]
-    pairs = _distinct(np.array(tried).reshape(-1, 2, 2))
+        tried = np.array(list(combinations(candidates, 2))).reshape(-1, 2, 2)
+    tried = tried[~_thin(tried)]
+    pairs = _distinct(tried if known else np.array([_reduced(pair) for pair in tried]))
     if not len(pairs):
         raise SolveError(
             "the Bragg peaks have no two lattice vectors in common: too few of them, or all on one "
@@ -323,6 +333,24 @@ def _span(cloud: _Cloud, given: Sequence[Float | None]) -> tuple[Float, dict[str
         "best score": max(scores), "distance between neighbours (px)": cloud.spacing,
     }  # fmt: skip
     return pair, report
+
+
+def _of_one_position(
+    peaks: PointTable, given: Sequence[Float | None], pooled: tuple[_Cloud, Float, dict[str, Any]]
+) -> tuple[_Cloud, Float, dict[str, Any]]:
+    """The best lattice of a single position, where all together have none: orientations vary."""
+    best, most = pooled, 0.0
+    for p in _some_positions(peaks, SINGLE):
+        try:
+            cloud = _Cloud.of(peaks, np.array([p]))
+            pair, report = _span(cloud, given)
+        except SolveError:
+            continue
+        # A lattice through a few peaks proves little: the number of peaks that it explains counts.
+        if report["score"] >= POOR and report["score"] * len(cloud.anchored) > most:
+            most = report["score"] * len(cloud.anchored)
+            best = cloud, pair, {**report, "chosen": "automatically, from one position"}
+    return best
 
 
 def _common_differences(cloud: _Cloud) -> list[Float]:
@@ -380,8 +408,8 @@ def _reduced(pair: Float) -> Float:
 
 
 def _distinct(pairs: Float) -> Float:
-    """One pair of each lattice among (n, 2, 2), and none that spans no lattice."""
-    pairs = pairs[~_thin(pairs)]
+    """One pair of each lattice among (n, 2, 2)."""
+    pairs = pairs.reshape(-1, 2, 2)
     change = pairs[:, None] @ np.linalg.inv(pairs)[None]
     whole = np.rint(change)
     same = (abs(change - whole) < 0.15).all((2, 3)) & (abs(np.linalg.det(whole)).round() == 1)

@@ -14,7 +14,7 @@ from pydantic import Field
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.errors import ParameterError, ShapeError, SolveError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.bragg.basis import Basis, choose_basis, lattice_origins
 from py4DSTEM.process.bragg.slopes import has_slopes, smooth_slopes
@@ -38,6 +38,7 @@ REASONS = (
     "too few peaks on the lattice",
     "peaks on one line",
     "far from the starting lattice",
+    "most peaks beside the lattice",
 )
 """What the codes of `LatticeFit.reason` mean."""
 HUBER, REJECT = 3.0, 8.0
@@ -46,6 +47,10 @@ SAMPLE = 384
 """Positions, evenly spaced, from which scatter and mean lattice are taken."""
 CHI2_POSITIONS = 2.0
 """Width of the Gaussian over which χ² is averaged before it scales a covariance."""
+WEAK, BESIDE = 0.3, 0.6
+"""Shares of amplitude beside the lattice above which another start is tried, and no fit kept."""
+LATTICES = 6
+"""Most lattices that are looked for in a scan."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,21 +199,29 @@ class FitLattice(Analysis, kind="fit-lattice", version=1):
         _check_fields(value)
         basis = choose_basis(value, g1=self.g1, g2=self.g2)
         table = _Table.of(value, basis, self)
-        sample = table.sample()
+        sample, _ = table.sample()
         start = _mean_lattice(sample, basis.vectors) if self.refine_basis else basis.vectors
         ready, noise = _with_scatter(table, sample, start)
-        fits, helped = _fit_everywhere(ready, start)
+        same = np.broadcast_to(start, (table.count, 2, 2))
+        fits, starts = _fit_everywhere(ready, same)
+        others = 0
+        if self.g1 is None and self.g2 is None:
+            fits, starts, others = _other_lattices(value, ready, fits, starts)
         slopes: dict[str, Any] = {}
         if self.disk_slopes == "smooth" and has_slopes(value):
             table, slopes = self._with_smooth_slopes(value, table, fits)
-            ready, noise = _with_scatter(table, table.sample(), start)
-            fits, helped = _fit_everywhere(ready, start)
+        moved = (starts != same).any((1, 2))
+        if slopes or moved.any():
+            sample, chosen = table.sample()
+            ready, noise = _with_scatter(table, sample, starts[chosen])
+            fits, starts = _fit_everywhere(ready, starts)
         report = {
             "basis": dict(basis.report), "origin": table.origin_source, "weights": table.weights,
             "largest distance (px)": table.max_distance_px, **noise, "disk slopes": slopes,
-            "started from neighbours": helped,
+            "lattices": 1 + others,
+            "started elsewhere": int(moved.sum()),
         }  # fmt: skip
-        return self._result(value, table, start, fits, report)
+        return self._result(value, table, start, _without_poor(fits), report)
 
     def _with_smooth_slopes(
         self, peaks: PointTable, table: _Table, fits: LatticeFits
@@ -331,8 +344,10 @@ def fit_lattice(
     -----
     Model: calibrated vector of peak i ``v_i = o + h_i g1 + k_i g2``, the offset o free, so that an
     error of the origin does not become strain.  Indices are found from the inside outwards,
-    starting from the mean lattice; where that fails, from the lattice of fitted neighbours.  Least
-    squares with the full 2 × 2 covariance of each peak, brought to calibrated axes.
+    starting from the mean lattice; where that fails, from the lattice of fitted neighbours, and
+    then (unless g1 or g2 is given) from a lattice that the positions without one have in common:
+    another grain.  Least squares with the full 2 × 2 covariance of each peak, brought to
+    calibrated axes.
 
     If the residuals of the whole scan are larger than the covariances of the peaks allow, a
     variance, the same for all peaks, is added (``report["added scatter (px)"]``) such that the
@@ -436,7 +451,7 @@ class _Table:
 
     def fit(
         self,
-        starts: Float,
+        starts: Float,  # (2, 2), or one for each position
         todo: Bool | None = None,
         *,
         huber: float = math.inf,
@@ -464,17 +479,17 @@ class _Table:
         huber, reject = (HUBER, REJECT) if self.robust else (math.inf, math.inf)
         return self.fit(starts, todo, huber=huber, reject=reject)
 
-    def sample(self) -> _Table:
-        """Some positions that have enough peaks, evenly spaced."""
+    def sample(self) -> tuple[_Table, NDArray[np.int64]]:
+        """Some positions that have enough peaks, evenly spaced, and which they are."""
         enough = np.flatnonzero(np.diff(self.offsets) >= self.min_peaks)
         if len(enough) <= SAMPLE:
-            return self
+            return self, np.arange(self.count)
         chosen = enough[np.linspace(0, len(enough) - 1, SAMPLE).astype(int)]
         lengths = np.diff(self.offsets)[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         rows = np.repeat(self.offsets[chosen], lengths) + within
-        return replace(
+        part = replace(
             self,
             points=self.points[rows],
             covariances=self.covariances[rows],
@@ -483,6 +498,7 @@ class _Table:
             offsets=offsets,
             origins=self.origins[chosen],
         )
+        return part, chosen
 
     def noisier(self, factor: float = 1.0, added: float = 0.0) -> _Table:
         """With covariances multiplied, and a variance added along both axes."""
@@ -615,34 +631,81 @@ def _squares(fits: LatticeFits, table: _Table) -> tuple[Float, Bool]:
     count = np.repeat(fits.count, np.diff(table.offsets)).astype(float)
     # Three of n points' worth of freedom went into the fit: residuals are smaller than errors.
     expected = 2 * math.log(2) * (1 - 3 / np.maximum(count, 4))
-    return fits.distance**2 / expected, np.isfinite(fits.distance) & (count > 3)
+    explained = np.repeat(fits.beside[:, 0] <= WEAK, np.diff(table.offsets))
+    return fits.distance**2 / expected, np.isfinite(fits.distance) & (count > 3) & explained
 
 
-def _fit_everywhere(table: _Table, start: Float) -> tuple[LatticeFits, int]:
-    """All positions from one start, failures from neighbours; the number that this helped."""
-    fits = table.fit_as_asked(start)
-    points = np.diff(table.offsets)
-    helped = 0
-    for _ in range(sum(table.shape)):
-        good = (fits.reason == 0) & (fits.beside[:, 0] < 0.3)
-        weak = ~good & (points >= table.min_peaks)
-        if not weak.any():
-            break
-        starts, near = _from_neighbours(fits, good, table.shape)
-        todo = weak & near
-        again = table.fit_as_asked(starts, todo)
-        better = todo & (again.reason == 0)
-        better &= (fits.reason != 0) | (again.beside[:, 0] < fits.beside[:, 0] - 0.1)
-        if not better.any():
-            break
-        fits = _replaced(fits, again, better, table.offsets)
-        helped += int(better.sum())
-    failed = np.isin(fits.reason, (2, 3)) & (points >= table.min_peaks)
+def _fit_everywhere(table: _Table, starts: Float) -> tuple[LatticeFits, Float]:
+    """All positions; failures again from their neighbours; and from where each one started."""
+    fits, starts = _from_fitted(table, table.fit_as_asked(starts), starts)
+    failed = np.isin(fits.reason, (2, 3)) & (np.diff(table.offsets) >= table.min_peaks)
     if table.robust and failed.any():
         # Where all peaks scatter far more than elsewhere none must be rejected; χ² will tell.
-        plain = table.fit(start, failed)
+        plain = table.fit(starts, failed)
         fits = _replaced(fits, plain, failed & (plain.reason == 0), table.offsets)
-    return fits, helped
+    return fits, starts
+
+
+def _from_fitted(table: _Table, fits: LatticeFits, starts: Float) -> tuple[LatticeFits, Float]:
+    """Weak positions again, from their neighbours, as long as that helps."""
+    for _ in range(sum(table.shape)):
+        weak = _weak(table, fits)
+        if not weak.any():
+            break
+        mean, near = _from_neighbours(fits, (fits.reason == 0) & ~weak, table.shape)
+        fits, better = _tried(table, fits, mean, weak & near)
+        if not better.any():
+            break
+        starts = np.where(better[:, None, None], mean, starts)
+    return fits, starts
+
+
+def _weak(table: _Table, fits: LatticeFits) -> Bool:
+    """Positions with enough peaks, but no lattice that explains them."""
+    weak: Bool = (fits.reason != 0) | (fits.beside[:, 0] > WEAK)
+    return weak & (np.diff(table.offsets) >= table.min_peaks)
+
+
+def _tried(table: _Table, fits: LatticeFits, starts: Float, todo: Bool) -> tuple[LatticeFits, Bool]:
+    """Fits from other starts where they are better, and where that is."""
+    again = table.fit_as_asked(starts, todo)
+    better = todo & (again.reason == 0)
+    better &= (fits.reason != 0) | (again.beside[:, 0] < fits.beside[:, 0] - 0.1)
+    return _replaced(fits, again, better, table.offsets), better
+
+
+def _other_lattices(
+    peaks: PointTable, table: _Table, fits: LatticeFits, starts: Float
+) -> tuple[LatticeFits, Float, int]:
+    """Other lattices at positions that the first one does not explain, and how many."""
+    for found in range(LATTICES):
+        weak = _weak(table, fits)
+        if weak.sum() < 3:
+            return fits, starts, found
+        try:
+            basis = choose_basis(peaks.select(np.repeat(weak, np.diff(peaks.offsets))))
+        except SolveError:
+            return fits, starts, found
+        other = np.broadcast_to(basis.vectors, starts.shape)
+        fits, better = _tried(table, fits, other, weak)
+        if not better.any():
+            return fits, starts, found
+        starts = np.where(better[:, None, None], other, starts)
+        fits, starts = _from_fitted(table, fits, starts)
+    return fits, starts, LATTICES
+
+
+def _without_poor(fits: LatticeFits) -> LatticeFits:
+    """Fits that leave most of the amplitude beside the lattice become none."""
+    poor = (fits.reason == 0) & (fits.beside[:, 0] > BESIDE)
+    nothing = {
+        name: np.where(
+            poor.reshape(-1, *[1] * (getattr(fits, name).ndim - 1)), np.nan, getattr(fits, name)
+        )
+        for name in ("parameters", "covariance", "residual", "chi2")
+    }
+    reason = np.where(poor, REASONS.index("most peaks beside the lattice"), fits.reason)
+    return fits._replace(**nothing, reason=reason.astype(np.uint8))
 
 
 def _from_neighbours(fits: LatticeFits, good: Bool, shape: tuple[int, int]) -> tuple[Float, Bool]:
