@@ -175,7 +175,8 @@ class Calibration:
         if not axis.calibrated:
             raise CalibrationMissing(
                 "detector pixel size",
-                'use with_calibration(Q_pixel_size=..., Q_pixel_units="A^-1")',
+                "measure_pixel_size(...) finds it from a known structure; "
+                'with_calibration(Q_pixel_size=..., Q_pixel_units="A^-1") keeps it',
             )
         if is_angle(axis.unit) and is_reciprocal(unit):
             rad = axis.step * unit_factor(axis.unit, "rad")
@@ -192,8 +193,9 @@ class Calibration:
         if self.semiangle_mrad is None:
             raise CalibrationMissing(
                 "convergence angle",
-                "find_beam(cube) finds a radius; with_calibration(probe_radius_px=...) keeps it, "
-                "or semiangle_mrad=... with a pixel size",
+                "measure_probe(...) finds the radius; with_calibration(probe) or "
+                "with_calibration(probe_radius_px=...) keeps it, or semiangle_mrad=... with a "
+                "pixel size",
             )
         return self.semiangle_mrad / math.sqrt(math.prod(self.Q_steps("mrad")))
 

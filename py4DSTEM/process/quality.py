@@ -534,7 +534,7 @@ def _descan_entries(scan: _Scan, positions: Mapping[str, Bool]) -> Iterator[Qual
     yield _entry("descan", float(across), "px", (0.5, 0.1 * size),
                  f"a plane through the centres of mass moves by {across:.3g} px over the scan"
                  + _calibrated(scan, float(across)),
-                 "measure the origin of each position: center_of_mass(cube), and let detectors "
+                 "measure the origin of each position: calibrate_origin(cube), and let detectors "
                  "follow it")  # fmt: skip
     yield _entry("centre of mass scatter", residual, "px", None,
                  "rms distance from that plane: diffraction contrast, fields and noise"
@@ -599,7 +599,8 @@ def _above(
 def _disk_entries(scan: _Scan, disk: DiskEstimate | None) -> Iterator[QualityEntry]:
     if disk is None:
         yield QualityEntry("disk radius", None, "px", "warn", "no disk in the mean pattern",
-                           "give detectors a center and a radius yourself")  # fmt: skip
+                           "give detectors a center and a radius yourself, or measure them: "
+                           "measure_origin(cube) by symmetry, measure_probe(...) in a vacuum scan")  # fmt: skip
         return
     qx, qy = disk.center
     yield _entry("disk radius", disk.radius_px, "px", None,

@@ -199,7 +199,7 @@ class _Rings(Operation):
             return False
         if self.follow_origin and not calibration.origin_varies:
             raise CalibrationMissing(
-                "origin per scan position", "center_of_mass(cube) is a first one"
+                "origin per scan position", "calibrate_origin(cube) measures it"
             )
         return calibration.origin_varies and self.follow_origin is not False
 

@@ -45,10 +45,10 @@ def test_an_ellipse_must_make_sense(bad):
 def test_missing_quantities_name_their_remedy():
     empty = Calibration()
     for ask, remedy in (
-        (lambda: empty.mean_origin_px, "find_beam"),
+        (lambda: empty.mean_origin_px, "measure_origin"),
         (lambda: empty.wavelength_A, "energy_eV"),
         (lambda: empty.Q_steps("mrad"), "Q_pixel_size"),
-        (lambda: empty.semiangle_px(), "find_beam"),
+        (lambda: empty.semiangle_px(), "measure_probe"),
     ):
         with pytest.raises(CalibrationMissing, match=remedy):
             ask()

@@ -152,7 +152,7 @@ def test_what_cannot_be_done_is_said():
     cube = DataCube(np.ones((2, 2, 8, 8)))
     with pytest.raises(CalibrationMissing, match="find_beam"):
         radial_profiles(cube)
-    with pytest.raises(CalibrationMissing, match="center_of_mass"):
+    with pytest.raises(CalibrationMissing, match="calibrate_origin"):
         radial_profiles(cube.with_calibration(origin_px=(3, 3)), follow_origin=True)
     with pytest.raises(CalibrationMissing, match="pixel size"):
         radial_profiles(cube, center=(3, 3), r_max=10, units="mrad")

@@ -215,8 +215,8 @@ class DiskFits(NamedTuple):
     Attributes
     ----------
     center, sigma : (n, 2) float64
-    radius, chi2, amplitude : (n,) float64
-        chi2 is reduced.
+    radius, chi2, contrast : (n,) float64
+        chi2 is reduced; contrast is the step at the rim as a share of the brightness in the middle.
     reason : (n,) uint8
         Of `REASONS`.
     """
@@ -225,13 +225,15 @@ class DiskFits(NamedTuple):
     sigma: Float
     radius: Float
     chi2: Float
-    amplitude: Float
+    contrast: Float
     reason: NDArray[np.uint8]
 
 
 _BLURS_PX = (1.6, 1.1, 0.8)
 """Edges of the first rounds: a blurred rim is found from further away."""
 _ROUNDS = 6
+_COEFFICIENTS = (2, 4, 7)
+"""Linear coefficients of a disk and its background, by the degree of the filling."""
 _TRUST, _REFUSE = 4.0, 8.0
 """Residuals, in sigma, from which on a pixel counts less, and not at all."""
 
@@ -397,7 +399,16 @@ def _judged(data: _Data, state: _State, rim: Rim, usable: Bool) -> DiskFits:
     reason[~usable] = EMPTY
     center = np.where((reason > 0)[:, None], np.nan, state.offset + data.middle)
     sigma = np.where((reason > 0)[:, None], np.nan, sigma)
-    return DiskFits(center, sigma, state.radius, state.chi2, state.linear[:, 0], reason)
+    return DiskFits(center, sigma, state.radius, state.chi2, _contrast(state.linear), reason)
+
+
+def _contrast(linear: Float) -> Float:
+    """Step at the rim, averaged around it, over the brightness in the middle; 0 without any."""
+    middle = linear[:, 0] + np.maximum(linear[:, -1], 0.0)
+    step = linear[:, 0]
+    if linear.shape[1] == _COEFFICIENTS[2]:
+        step = step + (linear[:, 3] + linear[:, 5]) / 2  # x² and y² at the rim
+    return np.divide(step, middle, out=np.zeros_like(step), where=middle > 0)
 
 
 # ---- the pass ------------------------------------------------------------------------------------

@@ -364,8 +364,7 @@ def _solve(design: Float, flat: Float, spread: Float, keep: Bool, robust: bool) 
 
 
 def _least_squares(design: Float, values: Float) -> Float:
-    solution: Float = np.linalg.lstsq(design, values, rcond=None)[0]
-    return solution
+    return np.asarray(np.linalg.lstsq(design, values, rcond=None)[0], np.float64)
 
 
 def _least_distance(design: Float, values: Float) -> Float:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import ParameterError, ShapeError, SolveError
+from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.process.calibrate.origin_fit import (
     NORMAL_MEDIAN_SQUARE,
     OriginMeasurement,
@@ -25,9 +25,8 @@ Bool = NDArray[np.bool_]
 _ROUNDS = 3
 _REWEIGHTED = 5
 _FAR = 5.0
-_AGREED = 0.5
-"""Share of the positions whose brightest peak must lie on a smooth descan to be the direct one."""
-_MOST_PAIRS = 200_000
+_POSITIONS = 100
+_MOST_PAIRS = 20_000
 
 
 def origin_of_peaks(
@@ -52,7 +51,7 @@ def origin_of_peaks(
     Notes
     -----
     Each pair of peaks that lie opposite each other to within `search_px` gives ``(q + q') / 2``
-    with variance ``(σ² + σ'²) / 4``; the direct peak gives itself.  Pairs that lie more than four
+    with variance ``(σ² + σ'²) / 4``; the direct peak gives itself.  Pairs that lie more than five
     sigma from the rest are left out.  The sigma are scaled by the root of the reduced χ² of the
     whole table where that is above one.
     """
@@ -118,19 +117,24 @@ class _Table:
 
     # ---- where to begin --------------------------------------------------------------------------
     def first_guess(self, center: tuple[float, float] | None, search: float) -> Float:
-        """A smooth origin, (Rx * Ry, 2), from the brightest peaks or, failing that, from pairs."""
-        rank = -self.intensity
+        """A smooth origin, (Rx * Ry, 2): along the brightest peaks, or where most pairs meet.
+
+        Of the two, the one about which more intensity is symmetric: behind a beam stop the
+        brightest peak is not the direct one.
+        """
         if center is not None:
-            rank = np.hypot(*(self.q - center).T)
-        best = self._first_by(rank)
-        surface = self._smooth(best)
-        near = np.hypot(*(self.q[best] - surface[self.p[best]]).T) <= search
-        if center is not None or near.mean() >= _AGREED:
-            return surface
+            return self._smooth(self._first_by(np.hypot(*(self.q - center).T)))
+        brightest = self._smooth(self._first_by(-self.intensity))
         middle = self._voted(search)
-        best = self._first_by(np.hypot(*(self.q - middle).T))
-        best = best[np.hypot(*(self.q[best] - middle).T) <= 2 * search]
-        return self._smooth(best) if len(best) else np.tile(middle, (math.prod(self.shape), 1))
+        if middle is None:
+            return brightest
+        voted = np.tile(middle, (len(brightest), 1))
+        return max((brightest, voted), key=lambda origin: self._support(origin, search))
+
+    def _support(self, origin: Float, search: float) -> float:
+        """Intensity of the direct peaks, and that which both peaks of all pairs have."""
+        first, second = self._matched(origin, search)
+        return float(np.minimum(self.intensity[first], self.intensity[second]).sum())
 
     def _first_by(self, rank: Float) -> NDArray[np.int64]:
         """The peak of lowest rank of each position that has any."""
@@ -147,16 +151,20 @@ class _Table:
             fit = fit_origin(scan, "constant")
         return fit.origin_px.reshape(-1, 2)
 
-    def _voted(self, search: float) -> Float:
-        """The middle that most pairs of peaks of the same position share."""
+    def _voted(self, search: float) -> Float | None:
+        """The middle that most pairs of peaks of the same position share; None without pairs."""
         from scipy.spatial import cKDTree  # slow to import
 
-        pairs = self.tree.query_pairs(self.apart / 2, output_type="ndarray")
+        some = np.unique(self.p)
+        some = some[:: max(1, len(some) // _POSITIONS)]
+        chosen = np.flatnonzero(np.isin(self.p, some))
+        pairs = cKDTree(self._placed(self.q)[chosen]).query_pairs(
+            self.apart / 2, output_type="ndarray"
+        )
         if not len(pairs):
-            raise SolveError("the brightest peaks lie nowhere together, and there are no pairs of "
-                             "peaks: give center=(qx, qy)")  # fmt: skip
-        most = np.linspace(0, len(pairs) - 1, min(len(pairs), _MOST_PAIRS)).astype(np.int64)
-        middles = self.q[pairs[most]].mean(axis=1)
+            return None
+        pairs = chosen[pairs[:: max(1, len(pairs) // _MOST_PAIRS)]]
+        middles = self.q[pairs].mean(axis=1)
         tree = cKDTree(middles)
         votes = tree.query_ball_point(middles, search / 2, return_length=True)
         winner = middles[int(np.argmax(votes))]
@@ -164,16 +172,18 @@ class _Table:
         return middle
 
     # ---- pairs -----------------------------------------------------------------------------------
-    def improved(self, origin: Float, search: float) -> _Found:
-        """Weighted mean of the direct peak and of all pairs of each position."""
+    def _matched(self, origin: Float, search: float) -> tuple[NDArray[np.int64], ...]:
+        """Peaks that lie opposite each other, each pair once; the direct peak with itself."""
         mirrored = 2 * origin[self.p] - self.q
         distance, other = self.tree.query(self._placed(mirrored), distance_upper_bound=2 * search)
         first = np.flatnonzero(np.isfinite(distance))
         second = other[first]
-        back = np.full(len(self.q) + 1, -1)
-        back[: len(other)] = other
-        pairs = (back[second] == first) & (first <= second)
-        first, second = first[pairs], second[pairs]
+        pairs = (other[second] == first) & (first <= second)
+        return first[pairs], second[pairs]
+
+    def improved(self, origin: Float, search: float) -> _Found:
+        """Weighted mean of the direct peak and of all pairs of each position."""
+        first, second = self._matched(origin, search)
         known = bool(np.isfinite(self.sigma).all() and (self.sigma > 0).all())
         variance = self.sigma**2 if known else np.ones_like(self.sigma)
         middle = (self.q[first] + self.q[second]) / 2

@@ -38,6 +38,8 @@ _AT_ONCE = 32
 """Patterns whose Fourier transforms are held at the same time."""
 _BLOCKS = 10
 """Blocks along the shorter edge of the detector, for the uncertainty: about a disk each."""
+_SMOOTH_PX = 0.7
+"""Smoothing of the pattern by √2 times less: noise has no say where disks and rings have none."""
 _LEAST_OVERLAP = 0.15
 """Share of the known pixels that must have a known counterpart."""
 
@@ -98,10 +100,12 @@ def _friedel(frames: NDArray[Any], expected: Float, search_px: float, keep: Bool
     spectra = _Spectra.of(roots, known, expected, search_px)
     whole = spectra.best_whole(expected, search_px)
     place, curvature = spectra.refined(whole)
-    scores = _block_scores(roots, known, spectra.inverted(place, roots.shape[1:]), place)
-    inverse = _inverse_2x2(curvature / 2)
-    variance = np.einsum("nij,nbj->nbi", inverse, scores)
-    sigma = np.sqrt((variance**2).sum(axis=1)) / 2
+    scores = _block_scores(known, spectra, place)
+    inverse = _inverse_2x2(curvature)
+    variance = (np.einsum("nij,nbj->nbi", inverse, scores) ** 2).sum(axis=1)
+    if frames.dtype.kind in "bui":  # the variance of the root of a count is 1/4
+        variance = np.maximum(variance, np.einsum("nkk->nk", inverse) / 4)
+    sigma = np.sqrt(variance)
     sigma[~(sigma > 0)] = np.nan
     center = place / 2
     reason = np.zeros(len(frames), np.uint8)
@@ -157,8 +161,10 @@ class _Spectra:
             fft.rfft2(image, s=size, axes=(-2, -1))
             for image in (roots, known.astype(np.float64), roots**2)
         )
-        series = np.stack([f * f, f * m, f2 * m, m * m])
-        return cls(series, np.stack([f, m]), (size[0], size[1]))
+        kx, ky = np.fft.fftfreq(size[0])[:, None], np.fft.rfftfreq(size[1])
+        smooth = np.exp(-((np.pi * _SMOOTH_PX) ** 2) * (kx**2 + ky**2))
+        series = np.stack([f * f, f * m, f2 * m, m * m]) * smooth**2
+        return cls(series, np.stack([f, m]) * smooth, (size[0], size[1]))
 
     def best_whole(self, expected: Float, search_px: float) -> Float:
         """The whole-numbered s of the highest correlation, (n, 2)."""
@@ -181,9 +187,7 @@ class _Spectra:
         """The sums on 3 × 3 points about `place` (n, 2), each (n, 3, 3)."""
         waves = []
         for k, size in enumerate(self.size):
-            frequency = np.arange(self.series.shape[2 + k]) / size
-            if k == 0:
-                frequency = np.fft.fftfreq(size)
+            frequency = (np.fft.fftfreq, np.fft.rfftfreq)[k](size)
             s = place[:, k, None] + step * np.array([-1.0, 0.0, 1.0])
             waves.append(np.exp(2j * np.pi * s[:, :, None] * frequency))
         # Every frequency of the half spectrum stands for two, but for the first (and the last).
@@ -207,35 +211,46 @@ class _Spectra:
         mean2 = near.sum**2 / np.maximum(near.number, 1.0)
         return place, -_quadratic(near.product - mean2, _STEPS[-1])[1]
 
+    def directly(self, Q_shape: tuple[int, ...]) -> tuple[Float, Float]:
+        """The pattern and its known pixels, smoothed, each (n, Qx, Qy)."""
+        return self._images(self.images, Q_shape)
+
     def inverted(self, place: Float, Q_shape: tuple[int, ...]) -> tuple[Float, Float]:
-        """The pattern and its known pixels, inverted about ``place / 2``, each (n, Qx, Qy)."""
+        """The same, inverted about ``place / 2``."""
+        kx, ky = np.fft.fftfreq(self.size[0]), np.fft.rfftfreq(self.size[1])
+        phase = place[:, 0, None, None] * kx[:, None] + place[:, 1, None, None] * ky
+        return self._images(np.conj(self.images) * np.exp(-2j * np.pi * phase), Q_shape)
+
+    def _images(self, spectra: Complex, Q_shape: tuple[int, ...]) -> tuple[Float, Float]:
         from scipy import fft  # slow to import
 
-        kx, ky = (np.fft.fftfreq(self.size[0]), np.fft.rfftfreq(self.size[1]))
-        phase = place[:, 0, None, None] * kx[:, None] + place[:, 1, None, None] * ky
-        spectra = np.conj(self.images) * np.exp(-2j * np.pi * phase)
-        images = fft.irfft2(spectra, s=self.size, axes=(-2, -1))
-        return images[0, :, : Q_shape[0], : Q_shape[1]], images[1, :, : Q_shape[0], : Q_shape[1]]
+        whole = fft.irfft2(spectra, s=self.size, axes=(-2, -1))
+        cut = whole[:, :, : Q_shape[0], : Q_shape[1]]
+        return cut[0], cut[1]
 
 
-def _block_scores(roots: Float, known: Bool, inverted: tuple[Float, Float], place: Float) -> Float:
+def _block_scores(known: Bool, spectra: _Spectra, place: Float) -> Float:
     """What each block of pixels, on one side of the centre, adds to the gradient: (n, blocks, 2).
 
     Pixels of one disk that differ from their counterparts do so together: blocks are independent,
     pixels are not.
     """
-    mirror, counterpart = inverted
-    nx, ny = roots.shape[1:]
+    nx, ny = known.shape[1:]
+    roots, _ = spectra.directly((nx, ny))
+    mirror, counterpart = spectra.inverted(place, (nx, ny))
     both = known & (counterpart > 0.9)
     both &= np.arange(nx)[None, :, None] > place[:, 0, None, None] / 2
-    gradient = np.gradient((roots + mirror) / 2, axis=(1, 2))
-    difference = np.where(both, roots - mirror, 0.0)
+    gradient = [np.where(both, g, 0.0) for g in np.gradient((roots + mirror) / 2, axis=(1, 2))]
     edge = max(4, round(min(nx, ny) / _BLOCKS))
     across = -(-ny // edge)
     block = (np.arange(nx) // edge)[:, None] * across + (np.arange(ny) // edge)
-    labels = np.broadcast_to(block, roots.shape)
-    size = int(block[-1, -1]) + 1
-    return np.stack([_by_label(labels, difference * g, size) for g in gradient], axis=-1)
+    labels, size = np.broadcast_to(block, roots.shape), int(block[-1, -1]) + 1
+    scores = np.stack([_by_label(labels, (roots - mirror) * g, size) for g in gradient], axis=-1)
+    weight = _by_label(labels, gradient[0] ** 2 + gradient[1] ** 2, size)
+    # What a block has itself pulled the centre towards it is missing in its residual.
+    share = weight / np.maximum(weight.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+    corrected: Float = scores / np.sqrt(1 - np.minimum(share, 0.9))[..., None]
+    return corrected
 
 
 _STEPS = (1.0, 0.5, 0.5, 0.3)
@@ -287,7 +302,8 @@ def radial_centers(frames: NDArray[Any], expected: Float, search_px: float, keep
 
 _RADIAL_ROUNDS = 6
 _SECTORS = 24
-_LEAST_RING = 4
+_LEAST_RING = 20
+"""Pixels of a ring; where it bends within a pixel, a slope says little."""
 _QUIET = 1e-6
 """Least variance of a ring, as a share of the largest."""
 

@@ -29,6 +29,10 @@ Bool = NDArray[np.bool_]
 Pair = tuple[float, float]
 
 SAMPLES = 64
+LEAST_CONTRAST = 0.3
+"""Step at the rim, relative to the middle, of what is surely a disk."""
+LARGEST = 0.9
+"""Diameter, relative to the pattern, of a disk that is surely whole."""
 MOST_BYTES = 2**28
 """Of sampled patterns; very large ones are sampled less densely."""
 
@@ -90,7 +94,7 @@ class Track:
         How far the beam may be from there.
     radius_px, edge_px : float
     found : float
-        Share of the sampled patterns in which there is a disk.
+        Share of the sampled patterns in which there is a disk, with a rim that stands out.
     """
 
     center: Pair
@@ -155,8 +159,10 @@ def track_disk(
     if not good.any():
         raise _no_disk(samples)
     track = straight_track(smooth(samples, fits.center, R_shape), 1.5, max(rim.radius_px, 2.0))
+    whole = 2 * rim.radius_px < LARGEST * min(samples.frames.shape[1:])
+    found = float((good & (fits.contrast > LEAST_CONTRAST)).mean()) if whole else 0.0
     search = search_px or track.search_px
-    return Track(track.center, track.descan, search, rim.radius_px, rim.edge_px, good.mean())
+    return Track(track.center, track.descan, search, rim.radius_px, rim.edge_px, found)
 
 
 def _no_disk(samples: Samples) -> SolveError:
