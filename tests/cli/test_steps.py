@@ -161,6 +161,33 @@ def test_completion_knows_analyses(cli: Cli) -> None:
     assert "--calibration" in cli("completion", "fish").out.replace("-l ", "--")
 
 
+def test_from_a_scan_to_a_strain_map(cli: Cli, tmp_path: Path) -> None:
+    """Every step is a file; what was measured is handed to the next one."""
+    made = py4DSTEM.simulate.strained_lattice((8, 9), seed=3)
+    py4DSTEM.save(tmp_path / "scan.h5", made.cube)
+    py4DSTEM.save(tmp_path / "vacuum.h5", made.truth.probe)
+
+    def step(kind: str, source: str, out: str, *more: object) -> None:
+        done = cli("run", kind, tmp_path / source, "-o", tmp_path / out, *more)
+        assert done.code == 0, done.err
+
+    step("measure-probe", "vacuum.h5", "probe.h5")
+    step("find-bragg-disks", "scan.h5", "peaks.h5", "--probe", f"@{tmp_path / 'probe.h5'}")
+    step("measure-origin", "peaks.h5", "origin.h5")
+    origin = ("--calibration", tmp_path / "origin.h5")
+    step("fit-lattice", "peaks.h5", "lattice.h5", *origin)
+    np.save(tmp_path / "reference.npy", made.truth.reference)
+    reference = ("--reference", f"@{tmp_path / 'reference.npy'}")
+    step("strain-map", "lattice.h5", "strain.h5", *reference)
+    strain = py4DSTEM.read(tmp_path / "strain.h5")
+    for name in ("e_xx", "e_yy", "e_xy", "theta"):
+        error = getattr(strain, name) - getattr(made.truth, name)
+        assert np.abs(error).max() < 2e-3, name
+    for name in ("probe", "peaks", "origin", "lattice", "strain"):
+        figure = tmp_path / f"{name}.png"
+        assert cli("view", tmp_path / f"{name}.h5", "-o", figure).code == 0 and figure.exists()
+
+
 # ---- view ----------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
 def test_view_draws_results(suffix: str, cli: Cli, peaks_file: Path) -> None:
