@@ -461,7 +461,7 @@ def _strain_map(found: CepstralPlaces, to_real: Float, chosen: Bool, history: Hi
     """From places in cycles per pixel to ``r = r0 Fᵀ`` (rows), and to F."""
     vectors = found.places @ to_real
     covariances = to_real.T @ found.covariances @ to_real
-    mask = np.isfinite(vectors).all(axis=(2, 3))
+    mask: Bool = np.asarray(np.isfinite(vectors).all(axis=(2, 3)))
     known = mask & chosen
     if not known.any():
         raise ParameterError(
@@ -483,7 +483,7 @@ def _strain_map(found: CepstralPlaces, to_real: Float, chosen: Bool, history: Hi
         theta=np.where(mask, theta, np.nan),
         covariance=covariance,
         mask=mask,
-        reference=np.linalg.inv(unstrained).T,
+        reference=_inverse(unstrained).T,
         # A median of n values is known to sqrt(pi / 2n) of their spread.
         reference_covariance=np.pi / 2 / known.sum() * covariance[known].mean(axis=0),
         method="cepstral",

@@ -306,7 +306,7 @@ def _filled(profile: Float) -> Float:
 def _strain_map(fits: RingFitResult, chosen: Bool, history: History) -> StrainMap:
     """Strain less that of the reference, with the scatter of the sectors in its uncertainty."""
     strain, counting = fits.strain, fits.covariance
-    mask = np.isfinite(strain).all(axis=-1)
+    mask: Bool = np.asarray(np.isfinite(strain).all(axis=-1))
     known = mask & chosen
     if not known.any():
         raise ParameterError(
