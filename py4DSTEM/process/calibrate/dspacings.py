@@ -61,16 +61,20 @@ class ReferenceLines:
     q_A : (k,) float64
         ``1 / d`` in Å⁻¹.
     weights : (k,) float64
-        How strong each is expected to be, at most one; ones where nothing is known.
+        How much each is expected to be seen, at most one: given, or of lines of a crystal
+        ``(q₁ / q)²``, as inner lines are seldom missing.
     labels : tuple of str
         ``"111"``, or nothing.
     name : str
+    complete : bool
+        Whether the crystal has no other lines.
     """
 
     q_A: Float
     weights: Float
     labels: tuple[str, ...]
     name: str
+    complete: bool = True
 
     def __len__(self) -> int:
         return len(self.q_A)
@@ -94,7 +98,7 @@ def plain_reference(reference: Reference) -> ReferenceModel:
     return plain
 
 
-def reference_lines(reference: Reference, longest_A: float = 2.5) -> ReferenceLines:
+def reference_lines(reference: Reference, longest_A: float = 4.0) -> ReferenceLines:
     """The lines that a reference stands for, up to `longest_A` in Å⁻¹.
 
     Parameters
@@ -167,7 +171,7 @@ def _listed(q: Float, weights: object) -> ReferenceLines:
         raise ParameterError(f"{len(strength)} weights for {len(q)} lines")
     order = np.argsort(q)
     labels = ("",) * len(q)
-    return ReferenceLines(q[order], strength[order] / strength.max(), labels, "given lines")
+    return ReferenceLines(q[order], strength[order] / strength.max(), labels, "given lines", complete=False)
 
 
 def _crystal(
@@ -189,7 +193,8 @@ def _crystal(
     q = np.array(sorted(found))
     if not len(q):
         raise ParameterError(f"no line of {name} below {longest_A} 1/Å: is the length in Å?")
-    return ReferenceLines(q, np.ones(len(q)), tuple(found[v] for v in q.tolist()), name)
+    labels = tuple(found[v] for v in q.tolist())
+    return ReferenceLines(q, (q[0] / q) ** 2, labels, name)
 
 
 def _hexagonal(hkl: Hkl, a: float, c: float) -> float:

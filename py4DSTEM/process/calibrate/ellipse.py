@@ -35,8 +35,8 @@ __all__ = ["EllipseMeasurement", "MeasureEllipse", "measure_ellipse"]
 
 Float = NDArray[np.float64]
 Method = Literal["auto", "rings", "amorphous"]
-BROAD = 0.2
-"""Full width over radius above which a ring is that of a glass."""
+BROAD = 0.13
+"""Full width over radius, of the relatively sharpest ring, above which rings are of a glass."""
 SPOTTY = 0.3
 """Relative variation along a broad ring above which it is one of grains, not of a glass."""
 LARGEST_SIGMA = 0.05
@@ -191,7 +191,8 @@ def _lines(
     """What to fit, and to which values."""
     best = int(found.heights.argmax())
     if isinstance(source.data, RingPixels):
-        wide = found.widths[best] > BROAD * found.radii[best]
+        clear = found.heights > 0.1 * found.heights[best]
+        wide = (found.widths / found.radii)[clear].min() > BROAD
         smooth = wide and _texture(source.data, start, found, best) < SPOTTY
         if method == "amorphous" or (method == "auto" and smooth):
             return _one_broad(source, start, found, best)
@@ -303,7 +304,8 @@ def measure_ellipse(
         two-sided Gaussian on a smooth background.  Peaks need no choice.
     reference : str, mapping or sequence of float, optional
         The crystal, as for `measure_pixel_size`: all its lines are fitted, also those that are not
-        resolved, which bias an ellipse where their rings are spotty.  None: rings at any radii.
+        resolved, which bias an ellipse where rings are spotty; a calibrated pixel size helps to
+        index them.  None: rings at any radii.
     options : RunOptions, optional
         For the mean pattern of a cube.
 

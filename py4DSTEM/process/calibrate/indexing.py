@@ -11,16 +11,22 @@ from numpy.typing import NDArray
 from py4DSTEM.errors import CalibrationMissing, SolveError
 from py4DSTEM.process.calibrate.dspacings import ReferenceLines
 from py4DSTEM.process.calibrate.ringfit import Lines
-from py4DSTEM.process.calibrate.rings import Distortion, FoundRings, Rings
+from py4DSTEM.process.calibrate.rings import Distortion, FoundRings, Profile, Rings
 from py4DSTEM.process.calibrate.ringsource import RingSource
 
 __all__ = ["KnownRings", "known_rings"]
 
 Float = NDArray[np.float64]
-TOLERANCE = 0.015
-"""Relative deviation of a ring from its line with which both may belong together."""
-LEAST_SCORE, LEAST_SCORE_NEAR = 0.6, 0.4
+LEAST_SCORE, LEAST_SCORE_NEAR = 0.7, 0.6
 """Share of rings and lines that must agree: in general, and near a known pixel size."""
+FIRST_LINES = 4
+"""The innermost ring is one of so many first lines."""
+FAINT = 0.03
+"""Height, relative to the strongest, above which a line counts as seen."""
+STRANGERS = 0.1
+"""Share of rings that may belong to something else."""
+APART = 0.04
+"""Relative difference of two scales that are not the same solution."""
 RIVAL = 0.9
 """A second scale that explains this much of what the best one does makes both doubtful."""
 NEAR = math.log(1.15)
@@ -53,13 +59,14 @@ def known_rings(
     SolveError
         The rings are not those of the reference, or several scales explain them.
     """
+    profile = source.data.profile(start, 0.5)
     try:
-        scale = _scale(found, reference, approximate)
+        scale = _scale(profile, found, reference, approximate)
     except SolveError:
         approximate = approximate or _calibrated(source)
         if approximate is None:
             raise
-        scale = _scale(found, reference, approximate)
+        scale = _scale(profile, found, reference, approximate)
     radii, width = reference.q_A * scale, float(np.median(found.widths))
     low = max(source.inner, found.inner, radii[0] - 3 * width)
     high = min(source.outer, found.outer, found.radii[-1] + 3 * width)
@@ -82,63 +89,102 @@ def _calibrated(source: RingSource) -> float | None:
         return None
 
 
-def _scale(found: FoundRings, reference: ReferenceLines, approximate: float | None) -> float:
-    """Pixels per Å⁻¹ for which rings and lines agree best.
-
-    Every pairing of a strong ring with a line is tried; the score is the harmonic mean of the
-    share of rings that lie on lines and the share of expected lines that have rings.
-    """
+def _scale(
+    profile: Profile, found: FoundRings, reference: ReferenceLines, approximate: float | None
+) -> float:
+    """Pixels per Å⁻¹ for which the lines explain the radial profile best."""
     if len(reference) == 1 and len(found.radii) > 1 and approximate is None:
         raise SolveError(
             f"{len(found.radii)} rings and one line: say which with inner_px=, outer_px= or "
             "approximate="
         )
-    strong = np.argsort(-found.heights)[:6]
-    scales = (found.radii[strong][:, None] / reference.q_A).ravel()
-    if approximate is not None:
-        scales = scales[np.abs(np.log(scales * approximate)) < NEAR]
-    scores = np.array([_score(s, found, reference) for s in scales])
-    best = int(scores.argmax()) if len(scores) else 0
+    match = _Match.of(profile, found, reference)
+    scales = _candidates(found, reference, match.width, approximate)
+    scores = np.array([match.score(scale) for scale in scales])
+    best = float(scales[scores.argmax()])
+    fine = best * np.exp(np.linspace(-0.012, 0.012, 25))
+    polished = np.array([match.score(scale) for scale in fine])
+    scale, score = float(fine[polished.argmax()]), float(polished.max())
     least = LEAST_SCORE if approximate is None else LEAST_SCORE_NEAR
-    if not len(scores) or scores[best] < least:
+    if score < least or _strangers(found, reference, scale) > STRANGERS:
         rings = ", ".join(f"{r:.4g}" for r in found.radii)
         raise SolveError(
             f"the rings at {rings} px are not those of {reference.name}: check the reference, or "
             "give inner_px= and outer_px= around its rings, or approximate="
         )
-    apart = np.abs(np.log(scales / scales[best])) > 3 * TOLERANCE
-    if apart.any() and scores[apart].max() > RIVAL * scores[best]:
+    apart = np.abs(np.log(scales / best)) > APART
+    if approximate is None and apart.any() and scores[apart].max() > RIVAL * scores.max():
         other = scales[apart][scores[apart].argmax()]
         raise SolveError(
-            f"the rings fit {reference.name} with {1 / scales[best]:.5g} and with "
-            f"{1 / other:.5g} 1/Å per pixel: give approximate="
+            f"the rings fit {reference.name} with {1 / scale:.5g} and with {1 / other:.5g} 1/Å "
+            "per pixel: give approximate="
         )
-    weights = np.maximum(scores[~apart] - 0.5 * scores[best], 0)
-    return float(np.average(scales[~apart], weights=weights))
+    return scale
 
 
-def _agreement(distance: Float, reach: Float) -> Float:
-    """One where a ring lies on a line (distance (rings, lines)), zero beyond its reach."""
-    agreement: Float = np.maximum(1 - (distance.min(1) / reach) ** 2, 0)
-    return agreement
-
-
-def _score(scale: float, found: FoundRings, reference: ReferenceLines) -> float:
-    lines = reference.q_A * scale
-    inside = (lines > found.inner) & (lines < found.radii[-1] * (1 + 2 * TOLERANCE))
-    if not inside.any():
+def _strangers(found: FoundRings, reference: ReferenceLines, scale: float) -> float:
+    """Share of the rings (by the roots of their heights) that are no line of a whole crystal."""
+    if not reference.complete:
         return 0.0
-    reach = TOLERANCE * found.radii + 0.15 * found.widths
-    distance = np.abs(found.radii[:, None] - lines[inside])
-    loud = (found.heights / found.heights.max()) ** 0.25
-    rings = float(np.average(_agreement(distance, reach), weights=loud))
-    # Many lines agree with any rings: what chance gives does not count.
-    anywhere = np.linspace(found.radii[0] / 2, found.radii[-1], 300)
-    reach_there = np.interp(anywhere, found.radii, reach)
-    chance = float(_agreement(np.abs(anywhere[:, None] - lines[inside]), reach_there).mean())
-    rings = max(rings - chance, 0) / (1 - chance + 1e-12)
-    # A line that a neighbour hides within its width counts as seen.
-    seen = (distance < (reach + 0.6 * found.widths)[:, None]).any(0)
-    weights = reference.weights[inside]
-    expected = float((seen * weights).sum() / weights.sum())
-    return 2 * rings * expected / max(rings + expected, 1e-12)
+    distance = np.abs(found.radii[:, None] - reference.q_A * scale).min(1)
+    strange = distance > 0.015 * found.radii + 0.4 * found.widths
+    return float(np.average(strange, weights=np.sqrt(found.heights)))
+
+
+def _candidates(
+    found: FoundRings, reference: ReferenceLines, width: float, approximate: float | None
+) -> Float:
+    """Scales for which the innermost ring is one of the first lines, in small steps."""
+    step = 0.3 * width / found.radii[-1]
+    if approximate is not None:
+        low, high = -math.log(approximate) - NEAR, -math.log(approximate) + NEAR
+    else:
+        last = reference.q_A[min(FIRST_LINES, len(reference)) - 1]
+        low = math.log((found.radii[0] - width) / last)
+        high = math.log((found.radii[0] + width) / reference.q_A[0])
+    return np.exp(np.arange(low, high + step, step))
+
+
+@dataclass(frozen=True, eq=False)
+class _Match:
+    """A radial profile, and how well lines of one width at any scale explain it."""
+
+    radius: Float
+    mean: Float
+    weight: Float
+    under: Float
+    width: float
+    reference: ReferenceLines
+
+    @classmethod
+    def of(cls, profile: Profile, found: FoundRings, reference: ReferenceLines) -> _Match:
+        width = float(np.percentile(found.widths, 30))
+        last = min(found.outer, found.radii[-1] + 1.5 * found.widths[-1])
+        use = (profile.radius >= found.inner) & (profile.radius <= last)
+        radius, mean = profile.radius[use], np.maximum(profile.mean[use], 0)
+        knots = np.linspace(radius[0], radius[-1], max(2, round(np.ptp(radius) / (8 * width))))
+        under = np.stack([np.interp(radius, knots, hat) for hat in np.eye(len(knots))], axis=1)
+        weight = 1 / np.sqrt(mean + 0.02 * mean.max())
+        return cls(radius, mean, weight, under, width, reference)
+
+    def score(self, scale: float) -> float:
+        """Harmonic mean of the share of the rings explained, and of the lines that are there."""
+        from scipy.optimize import nnls  # slow to import
+
+        lines = self.reference.q_A * scale
+        inside = (lines > self.radius[0]) & (lines < self.radius[-1])
+        if not inside.any():
+            return 0.0
+        shape = np.exp(
+            -4 * math.log(2) * ((self.radius[:, None] - lines[inside]) / self.width) ** 2
+        )
+        basis = np.hstack([shape, self.under]) * self.weight[:, None]
+        target = self.mean * self.weight
+        heights, left = nnls(basis, target)
+        _, flat = nnls(self.under * self.weight[:, None], target)
+        explained = 1 - (left / max(flat, 1e-300)) ** 2
+        # A line that a neighbour hides counts as seen: what stands at its place is their sum.
+        there = np.interp(lines[inside], self.radius, shape @ heights[: shape.shape[1]])
+        seen = np.minimum(there / max(float(there.max()), 1e-300) / FAINT, 1)
+        expected = float(np.average(seen, weights=self.reference.weights[inside]))
+        return 2 * explained * expected / max(explained + expected, 1e-12)

@@ -16,6 +16,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
+from py4DSTEM.errors import SolveError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.calibrate.dspacings import (
     Reference,
@@ -44,6 +45,9 @@ LINE_DTYPE = np.dtype(
     ]
 )
 """Fields of `PixelSizeMeasurement.lines`."""
+
+WRONG = 0.01
+"""Relative deviation of the rings (rms) above which they are not those of the reference."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,6 +229,11 @@ def _measurement(
     table = _table(fit, used)
     deviation, weight = table["residual"], (fit.radii / table["sigma_px"]) ** 2
     chi2 = float((deviation**2 * weight).mean())
+    residual = math.sqrt(float(np.average(deviation**2, weights=weight)))
+    if not residual < WRONG:
+        raise SolveError(
+            f"the rings are not those of {used.name}: they deviate by {residual:.1%} (rms)"
+        )
     # Lines that disagree by more than their uncertainties make the scale as uncertain (Birge).
     birge = math.sqrt(max(1.0, chi2))
     relative = birge * float(sigmas[4] / fit.free[4])
@@ -242,7 +251,7 @@ def _measurement(
         sizes,
         errors,
         table,
-        math.sqrt(float(np.average(deviation**2, weights=weight))),
+        residual,
         chi2,
         1.0 if per_axis else distortion.ratio,
         0.0 if per_axis else 2 * distortion.ratio * float(np.hypot(*sigmas[2:4])) / math.sqrt(2),

@@ -301,7 +301,7 @@ def _maxima(profile: Profile, start: int, stop: int, power: int) -> FoundRings |
     widths = peak_widths(signal, peaks)[0] * step
     return FoundRings(
         radius[peaks],
-        np.maximum(widths, 1.2),
+        np.maximum(widths, 2.4 * step),
         about["prominences"][strong] / radius[peaks] ** power,
         float(radius[bases[0]]),
         float(radius[-1]),
