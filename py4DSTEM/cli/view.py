@@ -17,7 +17,8 @@ def run(options: argparse.Namespace) -> int:
     from py4DSTEM.core.cube import Cube
 
     out = check_output(options.out, force=options.force, source=options.file)
-    value = _chosen(open_file(options.file, options), options.file)
+    value = open_file(options.file, options)
+    value = choose(value, options.file, (Cube,)) if _of_scan(options) else _chosen(value, options)
     if isinstance(value, Cube):
         _view_scan(value, out, options)
     else:
@@ -26,7 +27,13 @@ def run(options: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _chosen(value: Any, path: str) -> Any:
+def _of_scan(options: argparse.Namespace) -> bool:
+    """Whether something was asked for that only a scan has."""
+    names = ("bf", "adf", "disk", "mask", "mean", "max", "center")
+    return any(getattr(options, name) not in (None, False) for name in names)
+
+
+def _chosen(value: Any, options: argparse.Namespace) -> Any:
     """The scan of a file, or where there is none its one result."""
     from py4DSTEM.core.cube import Cube
     from py4DSTEM.core.slices import ArrayResult
@@ -34,8 +41,8 @@ def _chosen(value: Any, path: str) -> Any:
     objects = list(value.values()) if isinstance(value, dict) else [value]
     # Bare arrays may be scans of which the shape is not known.
     if any(isinstance(v, Cube | ArrayResult) for v in objects):
-        return choose(value, path, (Cube,))
-    return choose(value, path, (object,)) if len(objects) > 1 else objects[0]
+        return choose(value, options.file, (Cube,))
+    return choose(value, options.file, (object,)) if len(objects) > 1 else objects[0]
 
 
 def _view_result(value: Any, out: Path) -> None:
