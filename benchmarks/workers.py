@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -176,11 +177,13 @@ class Turns:
     def run(self, lanes: Sequence[Lane], job: str) -> None:
         """Warm up every lane, then call a, b, c, a, b, c, ...; slow lanes in fewer rounds."""
         for lane in lanes:
+            print(f"warming up {lane.variant.name}", file=sys.stderr, flush=True)
             lane.call(job, keep=False)
         for turn in range(self.rounds):
             for lane in lanes:
                 if lane.failed or (lane.variant.slow and turn >= self.slow_rounds):
                     continue
+                print(f"round {turn + 1}: {lane.variant.name}", file=sys.stderr, flush=True)
                 time.sleep(self.pause)
                 lane.call(job, keep=True)
 
