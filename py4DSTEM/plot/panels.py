@@ -16,6 +16,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import ArrayResult, DiffractionSlice, RealSlice, Slice
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.plot.figures import figure_maker
 
 __all__ = ["Panel", "panels_of"]
 
@@ -90,6 +91,10 @@ def _is_list_of_pictures(obj: object) -> bool:
 
 
 def _as_array(obj: object) -> NDArray[Any]:
+    if figure_maker(obj) is not None:
+        raise ParameterError(
+            f"a {type(obj).__name__} takes a whole figure: show it by itself, without ax"
+        )
     array = np.asarray(obj)
     if array.dtype.kind not in "buifc":
         raise ParameterError(

@@ -186,6 +186,22 @@ def test_show_draws_results_and_leaves_matplotlib_alone(name: str) -> None:
     assert dict(mpl.rcParams) == before
 
 
+def test_a_whole_figure_is_no_panel() -> None:
+    for wrong in ({"a": strain_map()}, [strain_map()]):
+        with pytest.raises(ParameterError, match="by itself"):
+            show(wrong)
+    with pytest.raises(ParameterError, match="without ax"):
+        show(strain_map(), ax=canvas.new_figure(2, 2).subplots())
+
+
+def test_a_patterned_probe_shows_its_own_kernel() -> None:
+    probe = py4DSTEM.synthetic_probe(Q_SHAPE, 8.0, 0.6)
+    i, j = np.indices(Q_SHAPE)
+    rings = 1 + 0.5 * np.cos(np.hypot(i - probe.center[0], j - probe.center[1]))
+    bullseye = replace(probe, pattern=probe.pattern * rings, patterned=True)
+    render(py4DSTEM.show_probe(bullseye))
+
+
 @pytest.mark.parametrize("target", FIGURES)
 def test_every_figure_is_of_a_type_that_exists(target: str) -> None:
     module, _, name = target.partition(":")
