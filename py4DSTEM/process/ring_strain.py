@@ -34,11 +34,12 @@ Bool = NDArray[np.bool_]
 _STEP_PX = 0.5  # of the table of the ring's profile
 _MARGIN = 0.15  # of the radii: a strained ring is looked up beyond its own edges
 _BATCH = 16  # patterns fitted at once: some tens of MB of scratch
-_ROUNDS = 5
+_ROUNDS = 15
 _SECTORS = 16  # pairs of opposite ones: speckles are alike in both
 _PARAMETERS = 7  # amplitude, background, e_xx, e_yy, e_xy, shift x, shift y
+_EVEN_PARAMETERS = 5  # all but the shift: those that a pair of opposite sectors tells about
 _LARGEST = 0.2
-_SETTLED = 1e-4
+_SETTLED = 0.1  # of the uncertainty by counting, which is the least there is
 _WORST_CONDITION = 1e10
 
 
@@ -153,7 +154,8 @@ class RingFits(Operation, kind="ring-fits", version=1):
             inverse = _inverse(normal)
             change = np.einsum("nij,nj->ni", inverse, score)
             fit = fit + np.where(np.isfinite(change), change, np.nan)
-        settled = np.abs(change[:, 2:5]).max(axis=1) < _SETTLED
+        counting = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
+        settled = (np.abs(change[:, 2:5]) < _SETTLED * counting[:, 2:5]).all(axis=1)
         usable = settled & (np.abs(fit[:, 2:5]).max(axis=1) < _LARGEST) & (fit[:, 0] > 0)
         scores = _sector_scores(q, basis, w * (data - model))
         robust = inverse @ scores @ inverse
@@ -224,7 +226,7 @@ def _sector_scores(q: Float, basis: Float, residual: Float) -> Float:
     for number in range(_SECTORS):
         score = np.einsum("nip,np->ni", basis, np.where(sector == number, residual, 0.0))
         total += score[:, :, None] * score[:, None, :]
-    return total * (_SECTORS / (_SECTORS - _PARAMETERS / 2))
+    return total * (_SECTORS / (_SECTORS - _EVEN_PARAMETERS))
 
 
 def _unit_axes(calibration: Calibration) -> Float:
@@ -312,7 +314,7 @@ def _strain_map(fits: RingFitResult, chosen: Bool, history: History) -> StrainMa
         raise ParameterError(
             "no pattern of the reference could be fitted: check radii, origin and counts"
         )
-    inflation = np.median(fits.inflation[mask], axis=0)
+    inflation = fits.inflation[mask].mean(axis=0)
     scale = np.sqrt(inflation)
     offset = np.median(strain[known], axis=0)
     covariance = np.full((*mask.shape, 4, 4), np.nan)
@@ -389,7 +391,7 @@ def ring_strain(
     reference, and amplitude, background, displacement δ and strain e follow for each pattern by
     least squares weighted with the counts, with covariance in closed form.  Its variances are
     multiplied by what the scatter of the residuals in pairs of opposite sectors shows, in the
-    median over the scan: speckles of a glass are much more noise than the counts.
+    mean over the scan: speckles of a glass are much more noise than the counts.
 
     The strain of the reference is subtracted, and with it an ellipse that is not calibrated.
     Poulsen et al., doi:10.1038/nmat1266.
