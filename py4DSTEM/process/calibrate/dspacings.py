@@ -171,7 +171,9 @@ def _listed(q: Float, weights: object) -> ReferenceLines:
         raise ParameterError(f"{len(strength)} weights for {len(q)} lines")
     order = np.argsort(q)
     labels = ("",) * len(q)
-    return ReferenceLines(q[order], strength[order] / strength.max(), labels, "given lines", complete=False)
+    return ReferenceLines(
+        q[order], strength[order] / strength.max(), labels, "given lines", complete=False
+    )
 
 
 def _crystal(

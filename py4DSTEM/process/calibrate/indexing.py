@@ -187,4 +187,4 @@ class _Match:
         there = np.interp(lines[inside], self.radius, shape @ heights[: shape.shape[1]])
         seen = np.minimum(there / max(float(there.max()), 1e-300) / FAINT, 1)
         expected = float(np.average(seen, weights=self.reference.weights[inside]))
-        return 2 * explained * expected / max(explained + expected, 1e-12)
+        return float(2 * explained * expected / max(explained + expected, 1e-12))

@@ -62,8 +62,8 @@ class PixelSizeMeasurement:
         One-sigma uncertainties, without that of the reference.
     lines : (k,) structured
         ``d_A``, ``q_A``: the reference; ``radius_px``, ``sigma_px``: the ring, fitted by itself,
-        and its uncertainty (large where it is not resolved); ``residual``: relative deviation of
-        the ring from the common fit; ``label``.
+        and its uncertainty (large where it is not resolved, infinite where nothing is there);
+        ``residual``: relative deviation of the ring from the common fit; ``label``.
     residual : float
         Root mean square of the relative deviations, weighted with their uncertainties.
     chi2 : float
@@ -228,7 +228,7 @@ def _measurement(
     size = float(used.q_A[0] / (lines.radii[0] * fit.free[4]))
     table = _table(fit, used)
     deviation, weight = table["residual"], (fit.radii / table["sigma_px"]) ** 2
-    chi2 = float((deviation**2 * weight).mean())
+    chi2 = float((deviation**2 * weight)[weight > 0].mean())
     residual = math.sqrt(float(np.average(deviation**2, weights=weight)))
     if not residual < WRONG:
         raise SolveError(

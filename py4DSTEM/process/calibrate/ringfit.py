@@ -114,7 +114,8 @@ class RingFit:
     covariance : (m, m) float64
         Of `free`; zero for what was held.
     offsets, sigma_offsets : (k,) float64
-        How far each ring lies from its place in the fit when it alone may move, px.
+        How far each ring lies from its place in the fit when every ring may move, px; zero and
+        infinite for a ring without a pixel or point.
     strengths : (k,) float64
         Mean height of each ring, or the number of its points.
     widths : (k,) float64
@@ -181,7 +182,7 @@ class _PixelModel:
         return self.seen[1], self.seen[2]
 
     def _evaluate(self, values: Float) -> tuple[Float, Float]:
-        distortion = Distortion(*values[:_GEOMETRY])
+        distortion = Distortion(*values[:_GEOMETRY].tolist())
         radii, slopes = distortion.radii(self.data.xy), distortion.radial_slopes(self.data.xy)
         residual, jacobian = np.empty(len(self.data)), np.empty((len(self.data), len(values)))
         for part in self.sectors:
@@ -203,7 +204,7 @@ class _PixelModel:
 
     def heights(self, values: Float) -> Float:
         """Mean height of each line over the sectors, (k,)."""
-        radii = Distortion(*values[:_GEOMETRY]).radii(self.data.xy)
+        radii = Distortion(*values[:_GEOMETRY].tolist()).radii(self.data.xy)
         total = np.zeros(len(self.lines.radii))
         for part in self.sectors:
             shape, _ = _line_shapes(radii[part], values, len(total), self.reference)
@@ -345,7 +346,10 @@ def _least_squares(model: _PixelModel, start: Float, free: Float) -> Float:
 
 def _pixel_fit(model: _PixelModel, values: Float, residual: Float, jacobian: Float) -> RingFit:
     lines, count = model.lines, len(model.lines.radii)
-    distortion, radii = Distortion(*values[:_GEOMETRY]), values[_GEOMETRY : _GEOMETRY + count]
+    distortion, radii = (
+        Distortion(*values[:_GEOMETRY].tolist()),
+        values[_GEOMETRY : _GEOMETRY + count],
+    )
     undistorted = distortion.undistorted(model.data.xy)
     nearest = np.abs(np.hypot(*undistorted.T)[:, None] - radii).argmin(1)
     patch = _patches(undistorted, nearest, count)
@@ -383,11 +387,13 @@ def _alone(
     jacobian: Float, residual: Float, lines: Lines, radii: Float, inflation: float
 ) -> tuple[Float, Float]:
     """How far each ring would move if it were free of the others, and its uncertainty, px."""
-    inverse = _inverse(jacobian.T @ jacobian)
+    normal = jacobian.T @ jacobian
+    inverse = _inverse(normal)
     ring = slice(_GEOMETRY - len(lines.fix), _GEOMETRY - len(lines.fix) + len(radii))
     offsets = -(inverse @ (jacobian.T @ residual))[ring] * radii
     sigmas = np.sqrt(np.maximum(np.diag(inverse)[ring] * inflation, 0)) * radii
-    return offsets, sigmas
+    missing = np.diag(normal)[ring] <= 1e-9 * np.diag(normal)[ring].max()
+    return np.where(missing, 0.0, offsets), np.where(missing, np.inf, sigmas)
 
 
 def _patches(undistorted: Float, ring: Ints, rings: int) -> Ints:
@@ -473,7 +479,7 @@ class _PointState:
 
     @classmethod
     def at(cls, values: Float, data: RingPoints, reach: float, unknowns: int) -> _PointState:
-        distortion = Distortion(*values[:_GEOMETRY])
+        distortion = Distortion(*values[:_GEOMETRY].tolist())
         offset = distortion.radii(data.xy)[:, None] - values[_GEOMETRY:]
         ring = np.abs(offset).argmin(1)
         offset = offset[np.arange(len(data)), ring]

@@ -226,7 +226,7 @@ def sharpest(data: Rings, start: Distortion, *, fix_center: bool = False) -> Dis
     def moved(t: Float) -> Distortion:
         values = best.values()
         values[free] += steps * t
-        return Distortion(*values)
+        return Distortion(*values.tolist())
 
     corners = np.vstack([np.zeros(len(free)), np.eye(len(free))])
     options = {"initial_simplex": corners, "xatol": 0.02, "fatol": 1e-7, "maxfev": 400}
