@@ -282,6 +282,9 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 "another region, or give g1 and g2"
             )
         vectors, covariance = _median_lattice(lattice.vectors[region], lattice.basis)
+        if region.sum() == 1:
+            _, jacobian = _infinitesimal(vectors, vectors[None])
+            covariance = _carried(jacobian, lattice.covariance[region])[0]
         which = "all positions" if self.reference is None else "region"
         report = {"reference": f"median of {which}", "reference positions": int(region.sum())}
         return vectors, covariance, report
@@ -334,7 +337,8 @@ def strain_map(
 
     ``covariance`` is that of the lattice, carried to the components to first order.  The error of
     the reference moves all positions alike and is kept apart, in ``reference_covariance`` (from the
-    scatter of its positions: true variation inside the reference counts).
+    scatter of its positions: true variation inside the reference counts; zero for a lattice that is
+    given).
 
     Method: doi:10.1017/S1431927621000477.
 
@@ -413,8 +417,6 @@ def _median_lattice(vectors: Float, start: Float) -> tuple[Float, Float]:
 def _covariance_of_median(values: Float) -> Float:
     """Of the median of rows (n, 4): π/2 times that of the mean, with a robust scatter."""
     n = len(values)
-    if n < 2:
-        return np.full((4, 4), np.nan)
     deviation = values - np.median(values, axis=0)
     scatter = 1.4826 * np.median(abs(deviation), axis=0)
     # Correlations of the plain kind, widths that a few outliers do not change.
