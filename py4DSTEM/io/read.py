@@ -140,7 +140,9 @@ def _finished(
 def _as_type(cube: Cube, cube_type: type[Cube]) -> Cube:
     if type(cube) is cube_type:
         return cube
-    return cube_type(cube.data, cube.calibration, cube.name, cube.history, cube.metadata)
+    return cube_type(
+        cube.data, cube.calibration, cube.name, cube.history, cube.metadata, cube.report
+    )
 
 
 def fingerprint(source: Source, format: str) -> dict[str, Any]:

@@ -600,7 +600,7 @@ def _disk_entries(scan: _Scan, disk: DiskEstimate | None) -> Iterator[QualityEnt
     if disk is None:
         yield QualityEntry("disk radius", None, "px", "warn", "no disk in the mean pattern",
                            "give detectors a center and a radius yourself, or measure them: "
-                           "measure_origin(cube) by symmetry, measure_probe(...) in a vacuum scan")  # fmt: skip
+                           "measure_origin(cube) by symmetry, measure_probe(vacuum)")  # fmt: skip
         return
     qx, qy = disk.center
     yield _entry("disk radius", disk.radius_px, "px", None,

@@ -423,6 +423,9 @@ def test_files(crystal, tmp_path) -> None:
         assert type(a) is type(b) and repr(a) == repr(b)
         assert np.array_equal(a.origin_px, b.origin_px, equal_nan=True)
         assert a.history.steps == b.history.steps
+    cube = crystal.cube.with_calibration(fit).replace(report={"origin": fit.report()})
+    py4DSTEM.save(path, cube)
+    assert py4DSTEM.read(path).report["origin"] == fit.report()
     assert back["fit"].terms == fit.terms and back["fit"].report() == fit.report()
 
 

@@ -197,7 +197,11 @@ def _own_cube(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> C
     calibration = _own_calibration(facts, context)
     if not isinstance(metadata, Metadata):
         metadata = Metadata()
-    return Cube(_nonempty(node, data), calibration, metadata=metadata, **_common(facts))
+    report = facts.get("report")
+    return Cube(
+        _nonempty(node, data), calibration, metadata=metadata, **_common(facts),
+        report=report if isinstance(report, Mapping) else {},
+    )  # fmt: skip
 
 
 def _nonempty(node: h5py.Group, data: Hdf5Array) -> Any:

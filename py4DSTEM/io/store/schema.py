@@ -276,7 +276,7 @@ def _cube_node(cube: Cube) -> Node:
     return Node(
         "array", "DataCube", cube, "pixel intensity",
         (*cube.calibration.R, *_centred(cube.calibration)),
-        extras={**_common(cube, "cube"), "metadata": cube.metadata},
+        extras={**_common(cube, "cube"), "metadata": cube.metadata, "report": dict(cube.report)},
         calibration=cube.calibration,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
@@ -34,8 +34,8 @@ Complex = NDArray[np.complex128]
 Bool = NDArray[np.bool_]
 Pair = tuple[float, float]
 
-_AT_ONCE = 32
-"""Patterns whose Fourier transforms are held at the same time."""
+_AT_ONCE = 1 << 19
+"""Pixels of the patterns whose Fourier transforms are held at the same time, in each worker."""
 _BLOCKS = 10
 """Blocks along the shorter edge of the detector, for the uncertainty: about a disk each."""
 _SMOOTH_PX = 0.7
@@ -55,14 +55,13 @@ class Centers(NamedTuple):
 Finder = Callable[[NDArray[Any], Float, float, Bool], Centers]
 
 
-def _parts_of(n: int) -> Iterator[slice]:
-    return (slice(k, min(k + _AT_ONCE, n)) for k in range(0, n, _AT_ONCE))
-
-
 def _in_parts(
     find: Finder, frames: NDArray[Any], expected: Float, search_px: float, keep: Bool
 ) -> Centers:
-    found = [find(frames[s], expected[s], search_px, keep) for s in _parts_of(len(frames))]
+    """A few patterns at a time: what is made of each is many times as large."""
+    count = min(32, max(1, _AT_ONCE // keep.size))
+    parts = [slice(k, k + count) for k in range(0, len(frames), count)]
+    found = [find(frames[s], expected[s], search_px, keep) for s in parts]
     return Centers(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
 
