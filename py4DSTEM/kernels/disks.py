@@ -318,10 +318,13 @@ def _derivatives(spectrum, plan, x, y):  # type: ignore[no-untyped-def]
     cos_y, sin_y = np.empty(half, np.float32), np.empty(half, np.float32)
     for b in range(half):
         angle = 2 * math.pi * b * y / n1
-        twice = 1.0 if b == 0 or 2 * b == n1 else 2.0
+        # The highest frequency of an even length has no sign, hence no derivative.
+        twice = 1.0 if b == 0 else 0.0 if 2 * b == n1 else 2.0
         cos_y[b], sin_y[b] = twice * math.cos(angle), twice * math.sin(angle)
     gx = gy = xx = xy = yy = 0.0
     for a in range(n0):
+        if 2 * a == n0:
+            continue
         kx = 2 * math.pi / n0 * (a if 2 * a < n0 else a - n0)
         r0 = i0 = r1 = i1 = r2 = i2 = np.float32(0)
         for b in range(half):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._arrays import fit_array
 from .api import BUCKETS, Float, KeyRange, Measured, RadialSums, ThresholdCounts, bin_dtype, lowest
+from .twins_disks import find_disks as find_disks
 from .twins_lattice import fit_lattices as fit_lattices
 
 

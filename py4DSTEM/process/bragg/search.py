@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
+from py4DSTEM.kernels.twins_disks import correlation
 from py4DSTEM.process.bragg.template import Template, make_template
 from py4DSTEM.process.probe import Probe, measure_probe
 
@@ -457,23 +458,6 @@ def _correlation_noise(plan: DiskPlan, patterns: NDArray[Any]) -> float:
     """Robust standard deviation of whitened correlations: most of a map is not disks."""
     levels = []
     for pattern in patterns[:: max(1, len(patterns) // 9)]:
-        values = correlation_map(plan, pattern)
+        values = correlation(pattern, plan)
         levels.append(1.4826 * float(np.median(np.abs(values - np.median(values)))))
     return float(np.median(levels))
-
-
-def correlation_map(plan: DiskPlan, pattern: NDArray[Any]) -> Float:
-    """What maxima are looked for in, (Qx, Qy) float64: the plain counterpart of the kernel."""
-    usable = (plan.mask > 0) & (np.abs(pattern) < plan.saturation)
-    counts = np.where(usable, pattern, 0.0).astype(np.float64)
-    scene = counts
-    if plan.stabilise:
-        offset = 0.375 + plan.read_variance / plan.gain**2
-        scene = np.sqrt(np.maximum(counts / plan.gain + offset, 0.0))
-    spectrum = np.fft.rfft2(scene, s=plan.fft_shape)
-    product = spectrum * plan.smoothed
-    if plan.corr_power != 1:
-        size = np.abs(spectrum * plan.template)
-        product *= np.where(size > 0, size, 1.0) ** (plan.corr_power - 1)
-    whole = np.fft.irfft2(product, s=plan.fft_shape) * math.prod(plan.fft_shape)
-    return np.asarray(whole[: pattern.shape[0], : pattern.shape[1]])
