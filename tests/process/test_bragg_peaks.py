@@ -15,6 +15,7 @@ from py4DSTEM import Annulus, BraggPeaks, Calibration, Disk, Ellipse, Mask, Rect
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
 from py4DSTEM.process.bragg.peaks import PEAK_DTYPE
+from py4DSTEM.process.bragg.vector_map import splatted
 
 R_SHAPE, Q_SHAPE = (3, 4), (40, 48)
 
@@ -94,6 +95,20 @@ def test_a_centred_map_needs_no_further_calibration(peaks: BraggPeaks) -> None:
     found = (brightest - again.mean_origin_px) @ again.Q_matrix("A^-1").T
     truth = known.vectors()[known.points["intensity"] == 4]
     assert np.abs(found[:, None] - truth).sum(-1).min(0).max() < 0.02
+
+
+def test_peaks_are_shared_between_the_bins_around_them() -> None:
+    """Against the definition, one peak at a time, also at and beyond the edges."""
+    rng = np.random.default_rng(4)
+    bins = np.concatenate([rng.uniform(-2, 9, (300, 2)), [[np.nan, 1], [0, 0], [5, 6], [-1, 2]]])
+    weights = rng.uniform(0, 3, len(bins))
+    weights[7] = np.nan
+    by_hand = np.zeros((6, 7))
+    for (x, y), w in zip(bins, weights, strict=True):
+        for i, j in np.ndindex(by_hand.shape):
+            share = max(0.0, 1 - abs(x - i)) * max(0.0, 1 - abs(y - j))
+            by_hand[i, j] += w * share if np.isfinite(w * share) else 0.0
+    assert_allclose(splatted(bins, weights, (6, 7)), by_hand, rtol=1e-12, atol=1e-12)
 
 
 def test_maps_of_nothing_and_of_numbers(peaks: BraggPeaks) -> None:

@@ -115,17 +115,21 @@ def bragg_vector_map(
 
 def splatted(bins: Float, weights: Float, shape: tuple[int, int]) -> Float:
     """Sum of `weights` (n,) shared bilinearly between bins around `bins` (n, 2); NaN left out."""
-    known = np.isfinite(bins).all(axis=1) & np.isfinite(weights)
-    low = np.floor(bins[known])
-    part = bins[known] - low
-    out = np.zeros(shape[0] * shape[1])
-    for corner in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        share = np.where(corner, part, 1 - part).prod(axis=1) * weights[known]
-        place = low.astype(np.int64) + corner
-        inside = ((place >= 0) & (place < shape)).all(axis=1) & (share != 0)
-        flat = place[inside] @ np.array([shape[1], 1])
-        out += np.bincount(flat, share[inside], minlength=len(out))
-    return out.reshape(shape)
+    x, y = bins.T
+    # Beyond one bin outside there is nothing to share; NaN compares as outside.
+    near = (x > -1) & (x < shape[0]) & (y > -1) & (y < shape[1]) & np.isfinite(weights)
+    x, y, weights = x[near], y[near], weights[near]
+    i, j = np.floor(x), np.floor(y)
+    fx, fy = x - i, y - j
+    # One more bin on every side takes the shares that fall outside.
+    wide = (shape[0] + 2, shape[1] + 2)
+    place = (i.astype(np.int64) + 1) * wide[1] + j.astype(np.int64) + 1
+    out = np.zeros(math.prod(wide))
+    for dx, along in ((0, (1 - fx) * weights), (1, fx * weights)):
+        for dy, share in ((0, 1 - fy), (1, fy)):
+            out += np.bincount(place + dx * wide[1] + dy, along * share, minlength=len(out))
+    inner: Float = out.reshape(wide)[1:-1, 1:-1].copy()
+    return inner
 
 
 def _weights(peaks: PointTable, name: str) -> Float:
