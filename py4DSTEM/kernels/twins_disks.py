@@ -14,8 +14,7 @@ from .api import DISK_FIELDS, DISK_REJECTIONS, DiskPlan, Float, FoundDisks
 __all__ = ["Candidate", "correlation", "examine", "find_disks"]
 
 DISK, NEAR, FAINT = "disk", "near", "faint"
-_ROUNDS, _RELAXATION, _CONVERGED = 0.08
-_OFF_CENTER = 4, 0.8, 0.53
+_ROUNDS, _RELAXATION, _CONVERGED, _OFF_CENTER = 6, 0.8, 0.08, 0.53
 _LARGEST_RESIDUAL, _FEW_COUNTS = 6.0, 5.0
 _SIDES = ((0, 1), (1, -1), (1, 0), (1, 1))
 
