@@ -72,10 +72,11 @@ def fit_lattices(
     -----
     Model ``v = o + h g1 + k g2``.  The points of the first ring are indexed with the start and
     fitted with equal weights; then all, until the indices stay (at most three times), so that a
-    lattice that differs by a few per cent from the start is still followed to high indices.  Where the start explains less than half of
-    the strength, the offset that explains most is taken first.  The last fit minimises
-    ``Σ w dᵀ C⁻¹ d`` with ``w = 1`` below `huber`, iterated (doi:10.1214/aoms/1177703732); the
-    covariance is the inverse of its normal matrix, and ``chi2 = Σ w dᵀ C⁻¹ d / (2 n - 6)``.
+    lattice that differs by a few per cent from the start is still followed to high indices.  Where
+    the start explains less than half of the strength, the offset that explains most is taken first.
+    The last fit minimises ``Σ w dᵀ C⁻¹ d`` with ``w = 1`` below `huber`, iterated
+    (doi:10.1214/aoms/1177703732); the covariance is the inverse of its normal matrix, and
+    ``chi2 = Σ w dᵀ C⁻¹ d / (2 n - 6)``.
     """
     n, count = len(points), len(offsets) - 1
     shapes = {

@@ -174,29 +174,36 @@ def lattice_origins(peaks: PointTable) -> tuple[Float, str]:
     Calibrated ones where there are any.  Elsewhere the peak that is nearest to the mean of these,
     or to the median of the brightest peak of each position: the direct beam or another point of
     the lattice, which serves as well.
+
+    Raises
+    ------
+    CalibrationMissing
+        There is a calibrated origin, but it is nowhere finite.
     """
     count = len(peaks.offsets) - 1
-    if peaks.calibration.origin_px is None:
-        origins, source = np.full((count, 2), np.nan), "the brightest peaks"
-    else:
-        origins = np.array(peaks.calibration.origins(peaks.shape)).reshape(-1, 2)
-        source = "the calibration"
-    lost = ~np.isfinite(origins).all(1)
-    if not lost.any():
-        return origins, source
+    known = peaks.calibration.origin_px is not None
     position = np.repeat(np.arange(count), np.diff(peaks.offsets))
-    raw = np.stack([peaks.points["qx"], peaks.points["qy"]], -1).astype(np.float64)
-    if lost.all():
-        brightest = raw[_least(position, -peak_amplitudes(peaks.points))]
+    if known:
+        origins = np.array(peaks.calibration.origins(peaks.shape)).reshape(-1, 2)
+        center = np.array(peaks.calibration.mean_origin_px)
+    else:
+        origins = np.full((count, 2), np.nan)
+        brightest = _raw(peaks, _least(position, -peak_amplitudes(peaks.points)))
         brightest = brightest[np.isfinite(brightest).all(1)]
         center = np.median(brightest, axis=0) if len(brightest) else np.zeros(2)
-    else:
-        center = origins[~lost].mean(0)
-    nearest = _least(position, np.linalg.norm(raw - center, axis=1))
-    origins[lost] = center
-    wanted = lost[position[nearest]] & np.isfinite(raw[nearest]).all(1)
-    origins[position[nearest][wanted]] = raw[nearest][wanted]
-    return origins, source if not lost.all() else "the brightest peaks"
+    lost = np.asarray(~np.isfinite(origins).all(axis=1))
+    if lost.any():
+        distance = np.linalg.norm(_raw(peaks, slice(None)) - center, axis=1)
+        nearest = _least(position, distance)
+        nearest = nearest[lost[position[nearest]] & np.isfinite(distance[nearest])]
+        origins[lost] = center
+        origins[position[nearest]] = _raw(peaks, nearest)
+    return origins, "the calibration" if known else "the brightest peaks"
+
+
+def _raw(peaks: PointTable, rows: slice | NDArray[np.int64]) -> Float:
+    points = peaks.points[rows]
+    return np.stack([points["qx"], points["qy"]], -1).astype(np.float64)
 
 
 def _least(position: NDArray[np.int64], score: Float) -> NDArray[np.int64]:

@@ -349,18 +349,18 @@ def fit_lattice(
     another grain.  Least squares with the full 2 × 2 covariance of each peak, brought to
     calibrated axes.
 
-    If the residuals of the whole scan are larger than the covariances of the peaks allow, a
-    variance, the same for all peaks, is added (``report["added scatter (px)"]``) such that the
-    median squared distance is the expected one: the weights then follow the errors that there
-    are.  The covariance of a position is the inverse of the normal matrix times the reduced χ² of
+    If the residuals of the whole scan are larger than the covariances of the peaks allow, these
+    are enlarged until the median squared distance is the expected one: those of weak peaks, v to
+    ``v (1 + κ v)`` with κ from their residuals, and then, if need be, all by the same variance
+    (``report``: "growth of variances", "added scatter").  The weights then follow the errors that
+    there are.  The covariance of a position is the inverse of the normal matrix times the reduced χ² of
     its surroundings (Gaussian of 2 positions) where that exceeds one, or times its own where that
     stands out.
 
-    Each disk whose intensity varies linearly inside (excitation error) has a position that is
-    correlated with the slope.  Along a crystal the slope of one reflection changes slowly, so that
-    it is known better from the neighbours: it is averaged over them, weighted, and the position
-    taken conditionally on it; how smooth the slopes really are is taken from the data
-    (`py4DSTEM.process.bragg.slopes.smooth_slopes`).
+    Where the intensity inside a disk varies (excitation error), the position of the disk is
+    correlated with the fitted slope.  Along a crystal the slope of one reflection changes slowly:
+    its neighbours tell it better, and the position is taken conditionally on their average, as far
+    as the data show it to be smooth (`py4DSTEM.process.bragg.slopes.smooth_slopes`).
 
     Method: doi:10.1017/S1431927621000477; robust weights: doi:10.1214/aoms/1177703732.
 
@@ -500,6 +500,11 @@ class _Table:
         )
         return part, chosen
 
+    def with_growth(self, growth: float) -> _Table:
+        """With variances v that become ``v (1 + growth v)``; correlations stay."""
+        factor = 1 + growth * self.covariances[:, [0, 2]].mean(1, keepdims=True)
+        return replace(self, covariances=self.covariances * factor)
+
     def noisier(self, factor: float = 1.0, added: float = 0.0) -> _Table:
         """With covariances multiplied, and a variance added along both axes."""
         if factor == 1 and added == 0:
@@ -568,8 +573,10 @@ def _mean_lattice(sample: _Table, start: Float) -> Float:
 def _with_scatter(table: _Table, sample: _Table, start: Float) -> tuple[_Table, dict[str, Any]]:
     """The table with covariances such that residuals are as expected, and what was done to them."""
     if table.weights == "sigma":
-        added = _added_variance(sample, start)
-        return table.noisier(added=added), {"added scatter (px)": math.sqrt(added)}
+        growth = _growth(sample, start)
+        added = _added_variance(sample.with_growth(growth), start)
+        noise = {"growth of variances (px^-2)": growth, "added scatter (px)": math.sqrt(added)}
+        return table.with_growth(growth).noisier(added=added), noise
     if table.weights == "scatter":
         variance = _variance_by_intensity(sample, start)(table.intensity)
         covariances = table.covariances * variance[:, None]
@@ -599,6 +606,26 @@ def _variance_by_intensity(sample: _Table, start: Float) -> Callable[[Float], Fl
     scale = design.mean(0)
     (a, b), _ = nnls(design / scale / variance[:, None], np.ones(len(groups)))
     return lambda intensity: a / scale[0] + b / scale[1] / intensity
+
+
+def _growth(sample: _Table, start: Float) -> float:
+    """κ (1/px²) such that variances ``v (1 + κ v)`` explain how far weak peaks scatter.
+
+    The variance of a weak disk is that of a fit taken as linear, which misses terms of second
+    order; in real patterns weak disks are also the least like the template.
+    """
+    square, known = _squares(sample.fit(start), sample)
+    variance = sample.covariances[:, [0, 2]].mean(1)
+    known &= np.isfinite(variance)
+    known &= variance > np.median(variance[known]) if known.any() else False
+    if known.sum() < 64:
+        return 0.0
+    groups = np.array_split(np.flatnonzero(known)[np.argsort(variance[known])], 8)
+    v = np.array([variance[g].mean() for g in groups])
+    excess = np.array([np.median(square[g]) - 1 for g in groups])
+    if not excess.mean() > 3 * 1.5 / math.sqrt(known.sum()):
+        return 0.0
+    return max(float(excess @ v / (v @ v)), 0.0)
 
 
 def _added_variance(sample: _Table, start: Float) -> float:
