@@ -253,9 +253,12 @@ def test_peaks_survive_a_file(peaks: BraggPeaks, tmp_path: Path) -> None:
 
 
 def test_plain_points_stay_plain(peaks: BraggPeaks, tmp_path: Path) -> None:
-    table = py4DSTEM.PointTable(peaks.points, peaks.offsets, peaks.shape, Q_shape=Q_SHAPE)
+    table = py4DSTEM.PointTable(
+        peaks.points, peaks.offsets, peaks.shape, Q_shape=Q_SHAPE, report={"why": "a test"}
+    )
     py4DSTEM.save(tmp_path / "both.h5", {"table": table, "peaks": peaks})
     back = py4DSTEM.read(tmp_path / "both.h5")
+    assert back["table"].report == {"why": "a test"}
     assert type(back["table"]) is py4DSTEM.PointTable and type(back["peaks"]) is BraggPeaks
 
 

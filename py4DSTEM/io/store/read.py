@@ -219,7 +219,11 @@ def _own_slice(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> 
 def _own_points(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> PointTable:
     dataset = node["_v_uncal/data"] if "_v_uncal" in node else node["data"]
     calibration = _own_calibration(facts, context)
-    table = table_of(dataset, calibration, Q_shape=facts.get("Q_shape"), **_common(facts))
+    report = facts.get("report")
+    table = table_of(
+        dataset, calibration, Q_shape=facts.get("Q_shape"), **_common(facts),
+        report=report if isinstance(report, Mapping) else {},
+    )  # fmt: skip
     row = result_kind(str(facts["result"])) if "result" in facts else None
     if row is None:
         return table

@@ -308,20 +308,22 @@ def _points_node(table: PointTable) -> Node:
     """A table; of a registered kind of table also what it has besides the points."""
     bragg = table.Q_shape is not None and set(table.dtype.names or ()) >= BRAGG_FIELDS
     row = _row_of(table)
-    more = {} if row is None else {"result": row.kind, "plain": _more_than_points(table, row)}
+    more = {}
+    if row is not None:
+        beyond = {k: v for k, v in row.split(table).items() if k not in POINT_FIELDS}
+        more = {"result": row.kind, "plain": _plain(row.kind, beyond)}
     return Node(
         "custom" if bragg else "pointlistarray",
         "BraggVectors" if bragg else "PointListArray",
         table,
-        extras={**_common(table, "points"), "Q_shape": table.Q_shape, **more},
+        extras={
+            **_common(table, "points"),
+            "Q_shape": table.Q_shape,
+            "report": _plain("point table", {"report": dict(table.report)})["report"],
+            **more,
+        },
         calibration=table.calibration,
     )
-
-
-def _more_than_points(table: PointTable, row: ResultKind) -> dict[str, Any]:
-    plain = {k: v for k, v in row.split(table).items() if k not in POINT_FIELDS}
-    _check_plain(plain, row)
-    return plain
 
 
 def _array_node(value: ArrayResult) -> Node:
@@ -354,8 +356,7 @@ def _result_node(value: Any, row: ResultKind) -> Node:
     """A group whose members are the arrays of a result; plain parts go to the extras."""
     parts = row.split(value)
     arrays = {k: v for k, v in parts.items() if _is_member(v)}
-    plain = {k: v for k, v in parts.items() if k not in arrays}
-    _check_plain(plain, row)
+    plain = _plain(row.kind, {k: v for k, v in parts.items() if k not in arrays})
     members = {k: node_of(_as_value(k, v), i) for i, (k, v) in enumerate(arrays.items())}
     bare = [k for k, v in arrays.items() if isinstance(v, np.ndarray)]
     extras = {"kind": "result", "result": row.kind, "plain": plain, "order": list(parts),
@@ -363,12 +364,14 @@ def _result_node(value: Any, row: ResultKind) -> Node:
     return Node("node", "Node", extras=extras, children=members)
 
 
-def _check_plain(plain: Parts, row: ResultKind) -> None:
-    for name, part in plain.items():
+def _plain(kind: str, parts: Parts) -> Parts:
+    """Parts that go to the metadata, each of which can be written there."""
+    for name, part in parts.items():
         if not storable(part):
             raise ParameterError(
-                f"part {name!r} of {row.kind!r} is a {type(part).__name__}, which cannot be saved"
+                f"part {name!r} of {kind!r} is a {type(part).__name__}, which cannot be saved"
             )
+    return parts
 
 
 def _is_member(value: Any) -> bool:

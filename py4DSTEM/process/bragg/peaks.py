@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -65,7 +65,6 @@ class BraggPeaks(PointTable):
     """
 
     name: str = "bragg peaks"
-    report: Mapping[str, Any] = field(default_factory=dict)
 
     masked = _images.masked
     bragg_virtual_image = _images.bragg_virtual_image
