@@ -17,17 +17,19 @@ from py4DSTEM.process.calibrate.ringsource import RingSource
 __all__ = ["KnownRings", "known_rings"]
 
 Float = NDArray[np.float64]
-LEAST_SCORE, LEAST_SCORE_NEAR = 0.7, 0.6
+LEAST_SCORE, LEAST_SCORE_NEAR = 0.7, 0.5
 """Share of rings and lines that must agree: in general, and near a known pixel size."""
 FIRST_LINES = 4
 """The innermost ring is one of so many first lines."""
-FAINT = 0.03
+FAINT = 0.1
 """Height, relative to the strongest, above which a line counts as seen."""
 STRANGERS = 0.1
 """Share of rings that may belong to something else."""
+AROUND = 0.12
+"""Relative difference of scales that tell what chance explains."""
 APART = 0.04
 """Relative difference of two scales that are not the same solution."""
-RIVAL = 0.9
+RIVAL = 0.93
 """A second scale that explains this much of what the best one does makes both doubtful."""
 NEAR = math.log(1.15)
 """How well an approximate pixel size is known."""
@@ -98,13 +100,18 @@ def _scale(
             f"{len(found.radii)} rings and one line: say which with inner_px=, outer_px= or "
             "approximate="
         )
+    if len(found.radii) < min(3, len(reference)) and approximate is None:
+        raise SolveError(
+            f"{len(found.radii)} resolved rings do not tell which lines of {reference.name} they "
+            "are: give approximate="
+        )
     match = _Match.of(profile, found, reference)
-    scales = _candidates(found, reference, match.width, approximate)
-    scores = np.array([match.score(scale) for scale in scales])
+    scales, asked = _candidates(found, reference, match.width, approximate)
+    scores = np.where(asked, match.scores(scales), 0.0)
     best = float(scales[scores.argmax()])
+    score = float(scores.max())
     fine = best * np.exp(np.linspace(-0.012, 0.012, 25))
-    polished = np.array([match.score(scale) for scale in fine])
-    scale, score = float(fine[polished.argmax()]), float(polished.max())
+    scale = float(fine[np.argmax([match.explained(s)[0] for s in fine])])
     least = LEAST_SCORE if approximate is None else LEAST_SCORE_NEAR
     if score < least or _strangers(found, reference, scale) > STRANGERS:
         rings = ", ".join(f"{r:.4g}" for r in found.radii)
@@ -133,16 +140,17 @@ def _strangers(found: FoundRings, reference: ReferenceLines, scale: float) -> fl
 
 def _candidates(
     found: FoundRings, reference: ReferenceLines, width: float, approximate: float | None
-) -> Float:
-    """Scales for which the innermost ring is one of the first lines, in small steps."""
+) -> tuple[Float, NDArray[np.bool_]]:
+    """Scales in small steps, and those for which the innermost ring is one of the first lines."""
     step = 0.3 * width / found.radii[-1]
     if approximate is not None:
         low, high = -math.log(approximate) - NEAR, -math.log(approximate) + NEAR
     else:
         last = reference.q_A[min(FIRST_LINES, len(reference)) - 1]
-        low = math.log((found.radii[0] - width) / last)
+        low = math.log((found.radii[0] - width / 2) / last)
         high = math.log((found.radii[0] + width) / reference.q_A[0])
-    return np.exp(np.arange(low, high + step, step))
+    scales = np.arange(low - AROUND, high + AROUND + step, step)
+    return np.exp(scales), (scales >= low) & (scales <= high)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,24 +175,34 @@ class _Match:
         weight = 1 / np.sqrt(mean + 0.02 * mean.max())
         return cls(radius, mean, weight, under, width, reference)
 
-    def score(self, scale: float) -> float:
-        """Harmonic mean of the share of the rings explained, and of the lines that are there."""
+    def scores(self, scales: Float) -> Float:
+        """Harmonic means of the share of the rings explained, and of the lines that are there.
+
+        Many lines explain any rings: what other scales of the same reference explain, the median
+        over the neighbourhood, is chance and does not count.
+        """
+        explained, expected = np.array([self.explained(scale) for scale in scales]).T
+        near = np.abs(np.log(scales[:, None] / scales)) < AROUND
+        chance = np.array([np.median(explained[row]) for row in near])
+        explained = np.maximum(explained - chance, 0) / np.maximum(1 - chance, 1e-6)
+        scores: Float = 2 * explained * expected / np.maximum(explained + expected, 1e-12)
+        return scores
+
+    def explained(self, scale: float) -> tuple[float, float]:
+        """Share of the profile that the lines explain, and share of the lines that are there."""
         from scipy.optimize import nnls  # slow to import
 
         lines = self.reference.q_A * scale
         inside = (lines > self.radius[0]) & (lines < self.radius[-1])
         if not inside.any():
-            return 0.0
-        shape = np.exp(
-            -4 * math.log(2) * ((self.radius[:, None] - lines[inside]) / self.width) ** 2
-        )
-        basis = np.hstack([shape, self.under]) * self.weight[:, None]
+            return 0.0, 0.0
+        offset = (self.radius[:, None] - lines[inside]) / self.width
+        shape = np.exp(-4 * math.log(2) * offset**2)
         target = self.mean * self.weight
-        heights, left = nnls(basis, target)
+        heights, left = nnls(np.hstack([shape, self.under]) * self.weight[:, None], target)
         _, flat = nnls(self.under * self.weight[:, None], target)
-        explained = 1 - (left / max(flat, 1e-300)) ** 2
         # A line that a neighbour hides counts as seen: what stands at its place is their sum.
         there = np.interp(lines[inside], self.radius, shape @ heights[: shape.shape[1]])
         seen = np.minimum(there / max(float(there.max()), 1e-300) / FAINT, 1)
         expected = float(np.average(seen, weights=self.reference.weights[inside]))
-        return float(2 * explained * expected / max(explained + expected, 1e-12))
+        return float(1 - (left / max(flat, 1e-300)) ** 2), expected
