@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from py4DSTEM.core.axis import Axis
-from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import Calibration, Measured, updated
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError, ShapeError
 
@@ -64,6 +64,10 @@ class Slice:
                 raise KeyError(f"no image {label!r} in {self.name!r}, only {list(self.labels)}")
             label = self.labels.index(label)
         return replace(self, data=self.data[label], labels=(), name=self.labels[label])
+
+    def with_calibration(self, *known: Calibration | Measured, **changes: Any) -> Self:
+        """The same image with a new calibration, or parts of it (as for `DataCube`)."""
+        return replace(self, calibration=updated(self.calibration, *known, **changes))
 
     def keys(self) -> tuple[str, ...]:
         """Labels of a stack."""

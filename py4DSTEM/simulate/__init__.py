@@ -10,18 +10,22 @@ from py4DSTEM.simulate.glass import AmorphousTruth, amorphous
 from py4DSTEM.simulate.grains import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
 from py4DSTEM.simulate.phase import PhaseTruth, phase_object
+from py4DSTEM.simulate.powder import PowderTruth, powder_rings
 from py4DSTEM.simulate.probe import vacuum_probe
-from py4DSTEM.simulate.scan import SimulatedScan
+from py4DSTEM.simulate.scan import SimulatedPattern, SimulatedScan
 
 __all__ = [
     "AmorphousTruth",
     "LatticeTruth",
     "PhaseTruth",
     "PolycrystalTruth",
+    "PowderTruth",
+    "SimulatedPattern",
     "SimulatedScan",
     "amorphous",
     "phase_object",
     "polycrystal",
+    "powder_rings",
     "strained_lattice",
     "vacuum_probe",
 ]

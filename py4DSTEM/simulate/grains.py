@@ -28,7 +28,7 @@ from py4DSTEM.simulate.scan import (
     shape_2d,
 )
 
-__all__ = ["PolycrystalTruth", "polycrystal", "random_orientations"]
+__all__ = ["PolycrystalTruth", "Reflections", "polycrystal", "random_orientations"]
 
 Float = NDArray[np.float64]
 _EDGE_PX = 0.7
@@ -175,7 +175,7 @@ def polycrystal(
         energy_eV=energy_eV,
         probe_radius_px=probe_radius_px,
     ).replace(origin_px=origin, rotation_rad=0.0, flip=False)
-    reflections = _Reflections.of(crystal, 0.75 * float(np.hypot(*Q_shape)) * Q_pixel_size_A)
+    reflections = Reflections.of(crystal, 0.75 * float(np.hypot(*Q_shape)) * Q_pixel_size_A)
     truth = PolycrystalTruth(
         labels=_voronoi(scan_shape, len(matrices), rng),
         orientations=matrices,
@@ -228,7 +228,7 @@ def _voronoi(shape: tuple[int, int], count: int, rng: np.random.Generator) -> ND
 
 
 @dataclass(frozen=True, eq=False)
-class _Reflections:
+class Reflections:
     """All reflections of a crystal up to some length, in crystal coordinates."""
 
     lattice_A: float
@@ -236,7 +236,7 @@ class _Reflections:
     strength: Float
 
     @classmethod
-    def of(cls, crystal: str, longest_A: float) -> _Reflections:
+    def of(cls, crystal: str, longest_A: float) -> Reflections:
         if crystal not in _CRYSTALS:
             raise ParameterError(f"no crystal {crystal!r}; known: {', '.join(sorted(_CRYSTALS))}")
         a, basis = _CRYSTALS[crystal]

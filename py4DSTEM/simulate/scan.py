@@ -15,11 +15,13 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.core.metadata import Metadata
+from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.units import electron_wavelength_A
 
 __all__ = [
     "Seed",
+    "SimulatedPattern",
     "SimulatedScan",
     "as_cube",
     "counted",
@@ -50,6 +52,22 @@ class SimulatedScan(Generic[T]):
     """
 
     cube: Cube
+    truth: T
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedPattern(Generic[T]):
+    """A single pattern and the truth behind it.
+
+    Parameters
+    ----------
+    pattern : DiffractionSlice
+        Knows no more than an experimenter does.
+    truth
+        Everything else, named and with units; ``truth.calibration`` is complete.
+    """
+
+    pattern: DiffractionSlice
     truth: T
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
+from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ShapeError
 
 DTYPE = np.dtype([("qx", "f8"), ("qy", "f8"), ("intensity", "f4")])
@@ -62,3 +63,10 @@ def test_a_history_is_a_value():
     first = History()
     second = first.then("a", {})
     assert first.steps == () and len(second.steps) == 1
+
+
+def test_slices_take_what_was_measured():
+    pattern = DiffractionSlice(np.ones((4, 5)))
+    changed = pattern.with_calibration(Q_pixel_size=0.02, Q_pixel_units="A^-1")
+    assert changed.axes[0].step == 0.02 and changed.data is pattern.data
+    assert pattern.axes[0].step == 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from py4DSTEM import ParameterError, ShapeError
-from py4DSTEM.simulate import amorphous, phase_object, polycrystal, vacuum_probe
+from py4DSTEM.simulate import amorphous, phase_object, polycrystal, powder_rings, vacuum_probe
 
 # ---- vacuum --------------------------------------------------------------------------------------
 
@@ -69,6 +69,36 @@ def test_polycrystal_refuses_nonsense():
         polycrystal((1, 1), (32, 32), orientations=[-np.eye(3)])
     with pytest.raises(ShapeError, match="shape"):
         polycrystal((1, 1), (32, 32), orientations=np.eye(3))
+
+
+# ---- powder --------------------------------------------------------------------------------------
+
+
+def test_rings_lie_on_their_ellipses_and_hold_their_electrons():
+    rings = powder_rings(
+        (120, 110), center=(61.2, 54.7), ellipse=(1.05, 1.0, 0.4), background=0, dose=None
+    )
+    truth, data = rings.truth, rings.pattern.data.astype(float)
+    assert 0.8 < data.sum() < 1  # the rest is beside the detector
+    vectors = np.indices(data.shape).reshape(2, -1).T - (61.2, 54.7)
+    q = np.linalg.norm(vectors @ truth.calibration.Q_matrix("A^-1").T, axis=1)
+    first, second = truth.rings_A[:2]
+    assert first == pytest.approx(np.sqrt(3) / 4.0782) and second == pytest.approx(2 / 4.0782)
+    near = np.abs(q - first) < 0.4 * (second - first)
+    assert np.average(q[near], weights=data.ravel()[near]) == pytest.approx(first, rel=1e-3)
+    assert truth.fractions.sum() == pytest.approx(0.4)
+
+
+def test_an_experimenter_does_not_know_the_truth_of_a_powder_pattern():
+    known = powder_rings((64, 64), Q_pixel_size_A=0.03).pattern.calibration
+    assert known.origin_px is None and known.ellipse is None and not known.Q[0].calibrated
+
+
+def test_powder_refuses_nonsense():
+    with pytest.raises(ParameterError, match="direct beam"):
+        powder_rings((32, 32), scattered=0.7, background=0.4)
+    with pytest.raises(ParameterError, match="larger pixel size"):
+        powder_rings((32, 32), Q_pixel_size_A=1e-3)
 
 
 # ---- phase object --------------------------------------------------------------------------------
