@@ -311,21 +311,19 @@ def fit_lattice(
     refine_basis : bool
         Start every position from the median lattice of a first fit of some positions.
     min_peaks : int
-        Fewest peaks on the lattice; positions with less are masked.  Three leave nothing to test
-        with.
+        Fewest peaks on the lattice; positions with less are masked.
     weights : "sigma", "intensity" or "equal"
-        The uncertainties of the peaks; variances that go as 1 / intensity; equal ones.  For a table
-        without uncertainties "sigma" takes variances ``a + b / intensity`` from the residuals.
+        From the uncertainties of the peaks (where there are none: variances ``a + b / intensity``
+        from the residuals); from variances that go as 1 / intensity; equal.
     robust : bool
         Peaks beyond 3 standard deviations count less (Huber), beyond 8 not at all.
     disk_slopes : "smooth" or "free"
-        Where the peaks carry intensity slopes: whether the slopes of each reflection are taken as
-        smooth over the scan, which sharpens the positions (see Notes).
+        Whether the intensity slopes in the disks of a reflection are smooth over the scan.
     slope_smoothing : float
         Standard deviation of that average, in scan positions.
     several_share : float
-        Positions are flagged in ``several`` where at least three peaks with more than this share of
-        the amplitude (root of intensity) lie beside the lattice.
+        Positions where at least three peaks with more than this share of the amplitude (root of
+        intensity) lie beside the lattice are flagged in ``several``.
 
     Returns
     -------
