@@ -7,7 +7,8 @@ FOLDER is filled by ``bragg_data.py`` where it is empty. Every lane is a worker 
 (``peers/bragg_*.py``) with one thread, called in turns with the others; the last table compares
 one and two workers of ours. Settings are the same for all: smoothing 2 px, spacing at least 0.6 of
 the lattice, 4 px from the edge, a quarter of the weakest disk as threshold (ours keeps its own,
-a significance; blobfinder is told the number of disks instead).
+a significance; blobfinder is told the number of disks instead). Smoothing costs some peers
+precision: they have a lane without.
 
 Columns: milliseconds per pattern (median of the rounds), patterns per second, time over the floor
 (``floor``: one real FFT, a product and the inverse of one pattern in cache, compiled, the same
@@ -70,12 +71,15 @@ VARIANTS = (
     method("ours, dft", "ours", "ours", "dft"),
     method("ours, fit with sigmas", "ours", "ours", "fit"),
     method("py4DSTEM 0.14, poly", "py4dstem014", "py4dstem014", "poly", slow=True),
+    method("py4DSTEM 0.14, poly, not smoothed", "py4dstem014", "py4dstem014", "poly-sharp", True),
     method("py4DSTEM 0.14, multicorr 16", "py4dstem014", "py4dstem014", "multicorr", slow=True),
     method("blobfinder, full", "libertem", "blobfinder", "full"),
     method("blobfinder, fast", "libertem", "blobfinder", "fast"),
     method("blobfinder, full, upsampled 16", "libertem", "blobfinder", "full-up", slow=True),
     method("quantem, parabolic", "quantem", "quantem", "parabolic", slow=True),
     method("quantem, upsample 16", "quantem", "quantem", "upsample", slow=True),
+    method("quantem, parabolic, not smoothed", "quantem", "quantem", "parabolic-sharp", True),
+    method("quantem, upsample 16, not smoothed", "quantem", "quantem", "upsample-sharp", True),
 )
 
 

@@ -1,4 +1,7 @@
-"""Worker that measures py4DSTEM 0.14: find_Bragg_disks with the kernel of its tutorials."""
+"""Worker that measures py4DSTEM 0.14: find_Bragg_disks with the kernel of its tutorials.
+
+``-sharp`` leaves out the smoothing of the correlation.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ def make(patterns: Patterns, options):
     import py4DSTEM
 
     cube = py4DSTEM.DataCube(data=patterns.cube)
+    subpixel, _, sharp = options.method.partition("-")
     center, radius = patterns.size / 2, patterns.radius
     kernel = py4DSTEM.Probe(patterns.probe).get_kernel(
         mode="sigmoid", origin=(center, center), radii=(radius, 2 * radius)
@@ -21,8 +25,8 @@ def make(patterns: Patterns, options):
         return cube.find_Bragg_disks(
             template=kernel,
             corrPower=1,
-            sigma_cc=SMOOTHING_PX,
-            subpixel=options.method,
+            sigma_cc=0 if sharp else SMOOTHING_PX,
+            subpixel=subpixel,
             upsample_factor=UPSAMPLING,
             minAbsoluteIntensity=patterns.minimum,
             minRelativeIntensity=0,
@@ -40,4 +44,4 @@ def make(patterns: Patterns, options):
 
 if __name__ == "__main__":
     packages = ("py4DSTEM", "numpy", "scipy")
-    serve_detector(__doc__, make, packages, ("multicorr", "poly", "none"))
+    serve_detector(__doc__, make, packages, ("multicorr", "poly", "poly-sharp"))
