@@ -17,7 +17,7 @@ from py4DSTEM.process.calibrate.ringsource import RingSource
 __all__ = ["KnownRings", "known_rings"]
 
 Float = NDArray[np.float64]
-LEAST_SCORE, LEAST_SCORE_NEAR = 0.7, 0.5
+LEAST_SCORE, LEAST_SCORE_NEAR = 0.82, 0.5
 """Share of rings and lines that must agree: in general, and near a known pixel size."""
 FIRST_LINES = 4
 """The innermost ring is one of so many first lines."""
