@@ -151,7 +151,8 @@ class DiskPlan(NamedTuple):
     fft_shape : (int, int)
         Size of the transforms, at least that of the patterns.
     template, smoothed : complex64 (F0, F1 // 2 + 1)
-        Conjugate transform of the correlation kernel over F0 F1, plain and times the Gaussian.
+        Conjugate transforms over F0 F1 of the kernels that maxima are refined with (dft) and, times
+        the Gaussian, looked for with.
     mask : (Qx, Qy) float32
         1 for pixels to use, 0 for others.
     masked, doubtful : int

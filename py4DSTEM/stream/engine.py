@@ -72,7 +72,7 @@ def run(
     options = options or RunOptions()
     kernels = _kernels()
     weights = None if where is None else _position_weights(where, cube.R_shape)
-    waiting = {k: _Job(op, op.prepare(cube, kernels)) for k, op in enumerate(ops)}
+    waiting = {k: _Job(op, op.prepare_at(cube, kernels, weights)) for k, op in enumerate(ops)}
     results: dict[int, Any] = {}
     while waiting:
         wholes = _one_pass(list(waiting.values()), cube, weights, options, kernels)

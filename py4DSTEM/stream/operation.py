@@ -106,6 +106,10 @@ class Operation(Parameters, ABC):
         """Sums that the engine should make in its shared pass; they arrive in ``tile.measured``."""
         return None
 
+    def prepare_at(self, cube: Cube, kernels: Kernels, weights: NDArray[np.float64] | None) -> Any:
+        """As `prepare`; for operations that look at patterns first, at those with a weight only."""
+        return self.prepare(cube, kernels)
+
     @abstractmethod
     def step(self, plan: Any, tile: Tile, kernels: Kernels) -> Parts:
         """The parts of one tile, by the names of `outputs`."""

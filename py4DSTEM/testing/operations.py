@@ -194,6 +194,8 @@ def check_lazy_is_eager(operation: Operation) -> None:
 
 
 def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    if a.dtype.names and a.dtype == b.dtype:
+        return all(_close(a[name], b[name]) for name in a.dtype.names)
     if a.shape != b.shape or a.dtype.kind not in "fc":
         return a.shape == b.shape and bool(np.array_equal(a, b))
     scale = float(np.abs(a[np.isfinite(a)]).max(initial=1e-300))

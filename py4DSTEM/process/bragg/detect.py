@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, PlainSerializer, PlainValidator
 
+from py4DSTEM.core.calibration import Ellipse
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import AnyDetector, Detector, Mask
 from py4DSTEM.core.history import History
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.kernels.api import DISK_REJECTIONS
 from py4DSTEM.process.bragg.peaks import PEAK_DTYPE, BraggPeaks
 from py4DSTEM.process.bragg.search import Search, plan_search
-from py4DSTEM.process.probe import Probe, as_probe
+from py4DSTEM.process.probe import Probe, as_probe, synthetic_probe
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, Ragged, Reduced
 from py4DSTEM.stream.options import RunOptions
@@ -26,9 +29,22 @@ if TYPE_CHECKING:
 
 __all__ = ["FindBraggDisks", "find_bragg_disks"]
 
+Float = NDArray[np.float64]
+
 
 def _known_probe(value: Any) -> Probe | None:
+    if isinstance(value, Mapping):
+        return _from_facts(value)
     return None if value is None else as_probe(value)
+
+
+def _from_facts(facts: Mapping[str, Any]) -> Probe:
+    """The probe of a history: all of it that a search uses, unless it was patterned."""
+    if facts.get("patterned"):
+        raise ParameterError("a history does not hold the image of a patterned probe: give it")
+    x, y = facts["Q_shape"]
+    plain = synthetic_probe((x, y), facts["radius_px"], facts["edge_px"])
+    return replace(plain, rim=Ellipse(*facts["rim"]))
 
 
 def _probe_facts(probe: Probe | None) -> dict[str, Any] | None:
@@ -126,12 +142,18 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
     }
     cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2017.06.019",)
 
-    def prepare(self, cube: Cube, kernels: Kernels) -> Search:
-        return plan_search(cube, self, kernels)
+    @classmethod
+    def examples(cls) -> list[FindBraggDisks]:
+        """For the checks of all operations: their little scan is too small to measure a probe."""
+        probe = synthetic_probe((18, 21), 5.0)
+        return [cls(probe=probe), cls(probe=probe, subpixel="dft", corr_power=0.8, gain=1.0)]
+
+    def prepare_at(self, cube: Cube, kernels: Kernels, weights: Float | None) -> Search:
+        return plan_search(cube, self, kernels, weights)
 
     def step(self, plan: Search, tile: Tile, kernels: Kernels) -> Parts:
         found = kernels.find_disks(tile.frames, plan.plan)
-        counts, rows = found.counts, found.rows
+        counts, rows, wanted = found.counts, found.rows, np.ones(len(found.counts), bool)
         if tile.weights is not None:
             wanted = tile.weights > 0
             rows = rows[np.repeat(wanted, counts)]
@@ -141,8 +163,8 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
             peaks[name] = rows[:, k]
         return {
             "peaks": (peaks, counts),
-            "rejected": found.rejected.sum(axis=0),
-            "without": int((counts == 0).sum()),
+            "rejected": found.rejected[wanted].sum(axis=0),
+            "without": int(((counts == 0) & wanted).sum()),
         }
 
     def finish(self, cube: Cube, plan: Search, parts: Parts, history: History) -> BraggPeaks:

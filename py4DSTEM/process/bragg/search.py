@@ -71,17 +71,28 @@ class Search:
         return 1 / math.sqrt(self.plan.slope_information)
 
 
-def sample_patterns(cube: Cube, samples: int) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """About `samples` scan positions (n, 2), spread evenly, and their patterns (n, Qx, Qy)."""
+def sample_patterns(
+    cube: Cube, samples: int, weights: Float | None = None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """About `samples` scan positions (n, 2), spread evenly, and their patterns (n, Qx, Qy).
+
+    `weights` (Rx, Ry): only positions above zero, if there are any.
+    """
     side = max(1, math.isqrt(samples))
     xs, ys = (
         np.unique(np.linspace(0, n - 1, min(side, n)).round().astype(int)) for n in cube.R_shape
     )
     positions = np.array([(x, y) for x in xs for y in ys])
+    if weights is not None and (weights > 0).any():
+        allowed = np.argwhere(weights.reshape(cube.R_shape) > 0)
+        every = np.linspace(0, len(allowed) - 1, min(samples, len(allowed))).round().astype(int)
+        positions = allowed[np.unique(every)]
     return positions, np.stack([cube[int(x), int(y)].data for x, y in positions])
 
 
-def plan_search(cube: Cube, wanted: FindBraggDisks, kernels: Kernels) -> Search:
+def plan_search(
+    cube: Cube, wanted: FindBraggDisks, kernels: Kernels, weights: Float | None = None
+) -> Search:
     """Settle every parameter of a search.
 
     Raises
@@ -89,7 +100,7 @@ def plan_search(cube: Cube, wanted: FindBraggDisks, kernels: Kernels) -> Search:
     ParameterError
         The probe cannot be measured in the scan, or does not fit on the detector.
     """
-    _, patterns = sample_patterns(cube, wanted.samples)
+    _, patterns = sample_patterns(cube, wanted.samples, weights)
     search = _first_search(cube, wanted, patterns)
     if wanted.spacing_px is None:
         search = _with_spacing(search, wanted, kernels.find_disks(patterns, search.plan))
@@ -235,8 +246,11 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
     """The plan for disks `spacing_px` apart (None: not known yet)."""
     plan, probe = search.plan, search.probe
     template = make_template(probe, _reach(probe, spacing_px))
-    kernel = probe.kernel(wanted.kernel, spacing_px=spacing_px, Q_shape=plan.fft_shape)
-    spectrum = np.conj(np.fft.rfft2(kernel)) / kernel.size
+    spectrum = _spectrum(probe.kernel(wanted.kernel, spacing_px=spacing_px, Q_shape=plan.fft_shape))
+    sharp = spectrum
+    if wanted.kernel == "auto" and not probe.patterned and wanted.corr_power == 1:
+        # The edges of a trench carry noise: without smoothing they cost precision.
+        sharp = _spectrum(probe.kernel("flat", Q_shape=plan.fft_shape))
     sigma = wanted.sigma_cc_px
     if sigma is None:
         sigma = float(np.clip(0.2 * probe.radius_px, 0.5, 3.0))
@@ -253,7 +267,7 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         least = max(1.5 * radius, 2.0)
         search = search.choose("min_spacing_px", least, "1.5 radii")
     plan = plan._replace(
-        template=spectrum.astype(np.complex64),
+        template=sharp.astype(np.complex64),
         smoothed=(spectrum * _gaussian(plan.fft_shape, sigma)).astype(np.complex64),
         table=template.table,
         centers=_possible_centers(plan.mask, template),
@@ -275,6 +289,12 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         min_visible=_LEAST_VISIBLE * float(template.exists.sum()),
     )
     return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
+
+
+def _spectrum(kernel: Float) -> NDArray[np.complex128]:
+    """What the transform of a pattern is multiplied with; holds the scale of the inverse."""
+    spectrum: NDArray[np.complex128] = np.conj(np.fft.rfft2(kernel)) / kernel.size
+    return spectrum
 
 
 def _possible_centers(mask: NDArray[np.float32], template: Template) -> NDArray[np.float32]:
@@ -447,8 +467,10 @@ def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[An
         plan = search.plan._replace(threshold=_Z * level)
         reason = f"{_Z:g} standard deviations of the correlation where there are no disks"
         return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
-    mean = np.nanmean(np.where(np.isfinite(patterns), patterns, np.nan), axis=0)
-    level = max(float(np.nanmedian(mean[search.plan.mask > 0])) / search.plan.gain, 1e-3)
+    counts = patterns[:, search.plan.mask > 0].astype(np.float64)
+    counts = counts[np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)]
+    middle = float(np.median(counts)) if counts.size else 0.0
+    level = max(middle / search.plan.gain, 1e-3)
     search = _with_noise_floor(search, wanted, level)
     reason = f"{_Z:g} standard deviations of noise at {level:.3g} electrons per pixel"
     return search.choose("threshold", search.plan.threshold, reason)
