@@ -9,17 +9,19 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.detector import MaskArray
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
-from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.bragg.lattice import LatticeFit
+from py4DSTEM.process.resolution import edge_resolution_A, with_unresolved
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
+from py4DSTEM.units import unit_factor
 
 __all__ = ["COMPONENTS", "MapStrain", "StrainMap", "strain_map"]
 
@@ -235,6 +237,11 @@ class MapStrain(Analysis, kind="strain-map", version=1):
     )
     method: Method = Field("infinitesimal", description="For small or for large strain.")
     mask: MaskArray | None = Field(None, description="(Rx, Ry) positions to keep; None: all.")
+    resolution_A: Literal["auto"] | PositiveFloat | None = Field(
+        "auto",
+        description="Width (standard deviation, Å) over which the measurement averages, for its "
+        "part in the uncertainty; auto: from the probe; None: left out.",
+    )
 
     accepts: ClassVar[tuple[type, ...]] = (LatticeFit,)
     cites: ClassVar[tuple[str, ...]] = ("10.1017/S1431927621000477",)
@@ -254,18 +261,36 @@ class MapStrain(Analysis, kind="strain-map", version=1):
         off = ~mask.ravel()
         values[off], covariance[off] = np.nan, np.nan
         maps = np.ascontiguousarray(values.T).reshape(4, *mask.shape)
+        covariance, resolution = self._unresolved(
+            maps, covariance.reshape(*mask.shape, 4, 4), value.calibration
+        )
         strain = StrainMap(
             **dict(zip(COMPONENTS, maps, strict=True)),
-            covariance=covariance.reshape(*mask.shape, 4, 4),
+            covariance=covariance,
             mask=mask,
             reference=reference,
             reference_covariance=common,
             method=self.method,
             calibration=value.calibration,
             history=self.history(value.history),
-            report={**report, "positions": int(mask.sum())},
+            report={**report, "positions": int(mask.sum()), "resolution (A)": resolution},
         )
         return strain if self.axis is None else strain.rotated(_angle(self.axis, reference))
+
+    def _unresolved(
+        self, maps: Float, covariance: Float, calibration: Calibration
+    ) -> tuple[Float, Any]:
+        """Covariances with what changes within the resolution, and the resolution in Å."""
+        if self.resolution_A is None:
+            return covariance, "left out"
+        try:
+            steps_A = [axis.step * unit_factor(axis.unit, "A") for axis in calibration.R]
+            auto = self.resolution_A == "auto"
+            width_A = edge_resolution_A(calibration) if auto else float(self.resolution_A)
+        except (CalibrationMissing, ParameterError) as error:
+            return covariance, f"left out: {error}"
+        x, y = (width_A / step for step in steps_A)
+        return with_unresolved(maps, covariance, (x, y)), width_A
 
     def _reference(self, lattice: LatticeFit) -> tuple[Float, Float, dict[str, Any]]:
         """g1 and g2 (2, 2), the covariance (4, 4) of the components from it, where it is from."""
@@ -297,6 +322,7 @@ def strain_map(
     axis: AxisOf | None = None,
     method: Method = "infinitesimal",
     mask: ArrayLike | None = None,
+    resolution_A: Literal["auto"] | float | None = "auto",
 ) -> StrainMap:
     """Strain and rotation of every scan position relative to a reference lattice.
 
@@ -315,6 +341,10 @@ def strain_map(
         For small strain and rotation; or exact for large ones.
     mask : (Rx, Ry) bool, optional
         Positions to map; others, and those without a usable lattice, are NaN.
+    resolution_A : "auto", float or None
+        Standard deviation (Å) of the Gaussian over which a measurement averages the strain, for
+        its part in the uncertainty; "auto": ``0.86 / q_r`` from the radius of the probe, where
+        that, the pixel size and the scan step are calibrated; None: left out.
 
     Returns
     -------
@@ -335,7 +365,11 @@ def strain_map(
     gradient of the crystal is ``F = β⁻¹ = R U`` with the rotation R by theta and the symmetric
     stretch U; the strain is ``U − 1``, in the axes of the unrotated crystal.
 
-    ``covariance`` is that of the lattice, carried to the components to first order.  The error of
+    ``covariance`` is that of the lattice, carried to the components to first order, plus what the
+    measurement cannot resolve: it is an average over the probe and its surroundings, and differs
+    from the strain at the position where that changes within the resolution.  Where the map changes
+    clearly when it is averaged once more, the square of the difference, less its noise, is added.
+    The error of
     the reference moves all positions alike and is kept apart, in ``reference_covariance`` (from the
     scatter of its positions: true variation inside the reference counts; zero for a lattice that is
     given).
@@ -353,7 +387,12 @@ def strain_map(
     """
     region, vectors = _reference_of(reference, lattice)
     return MapStrain(
-        reference=region, reference_vectors=vectors, axis=axis, method=method, mask=mask
+        reference=region,
+        reference_vectors=vectors,
+        axis=axis,
+        method=method,
+        mask=mask,
+        resolution_A=resolution_A,
     ).apply(lattice)
 
 

@@ -351,9 +351,9 @@ def fit_lattice(
     are enlarged until the median squared distance is the expected one: those of weak peaks, v to
     ``v (1 + κ v)`` with κ from their residuals, and then, if need be, all by the same variance
     (``report``: "growth of variances", "added scatter").  The weights then follow the errors that
-    there are.  The covariance of a position is the inverse of the normal matrix times the reduced χ² of
-    its surroundings (Gaussian of 2 positions) where that exceeds one, or times its own where that
-    stands out.
+    there are.  The covariance of a position is the inverse of the normal matrix times the reduced
+    χ² of its surroundings (Gaussian of 2 positions) where that exceeds one, or times its own where
+    that stands out.
 
     Where the intensity inside a disk varies (excitation error), the position of the disk is
     correlated with the fitted slope.  Along a crystal the slope of one reflection changes slowly:
@@ -612,18 +612,23 @@ def _growth(sample: _Table, start: Float) -> float:
     The variance of a weak disk is that of a fit taken as linear, which misses terms of second
     order; in real patterns weak disks are also the least like the template.
     """
+    from scipy.optimize import nnls
+
     square, known = _squares(sample.fit(start), sample)
     variance = sample.covariances[:, [0, 2]].mean(1)
-    known &= np.isfinite(variance)
-    known &= variance > np.median(variance[known]) if known.any() else False
-    if known.sum() < 64:
+    rows = np.flatnonzero(known & np.isfinite(variance))
+    if len(rows) < 128:
         return 0.0
-    groups = np.array_split(np.flatnonzero(known)[np.argsort(variance[known])], 8)
+    # The strongest quarter holds the fit so firmly that its residuals do not show its errors.
+    rows = rows[np.argsort(variance[rows], kind="stable")][len(rows) // 4 :]
+    groups = np.array_split(rows, 8)
     v = np.array([variance[g].mean() for g in groups])
     excess = np.array([np.median(square[g]) - 1 for g in groups])
-    if not excess.mean() > 3 * 1.5 / math.sqrt(known.sum()):
+    if not excess.mean() > 3 * 1.5 / math.sqrt(len(rows)):
         return 0.0
-    return max(float(excess @ v / (v @ v)), 0.0)
+    # A scatter that all peaks share shows in the strong ones: it is told apart, not counted.
+    (growth, _), _ = nnls(np.stack([v / v.mean(), v.mean() / v], axis=1), np.maximum(excess, 0.0))
+    return float(growth / v.mean())
 
 
 def _added_variance(sample: _Table, start: Float) -> float:
@@ -723,6 +728,8 @@ def _other_lattices(
 def _without_poor(fits: LatticeFits) -> LatticeFits:
     """Fits that leave most of the amplitude beside the lattice become none."""
     poor = (fits.reason == 0) & (fits.beside[:, 0] > BESIDE)
+    if not poor.any():
+        return fits
     nothing = {
         name: np.where(
             poor.reshape(-1, *[1] * (getattr(fits, name).ndim - 1)), np.nan, getattr(fits, name)
