@@ -468,8 +468,10 @@ def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[An
         reason = f"{_Z:g} standard deviations of the correlation where there are no disks"
         return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
     counts = patterns[:, search.plan.mask > 0].astype(np.float64)
-    counts = counts[np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)]
-    middle = float(np.median(counts)) if counts.size else 0.0
+    known = np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)
+    mean = np.where(known, counts, 0.0).sum(axis=0)[known.any(axis=0)]
+    mean = mean / known.sum(axis=0)[known.any(axis=0)]
+    middle = float(np.median(mean)) if mean.size else 0.0
     level = max(middle / search.plan.gain, 1e-3)
     search = _with_noise_floor(search, wanted, level)
     reason = f"{_Z:g} standard deviations of noise at {level:.3g} electrons per pixel"
