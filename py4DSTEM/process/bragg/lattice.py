@@ -658,11 +658,25 @@ def _median_chi2(table: _Table, start: Float, huber: float) -> tuple[float, int]
 
 def _squares(fits: LatticeFits, table: _Table) -> tuple[Float, Bool]:
     """Squared distance of every peak over its expected median, and where there is one."""
-    count = np.repeat(fits.count, np.diff(table.offsets)).astype(float)
-    # Three of n points' worth of freedom went into the fit: residuals are smaller than errors.
-    expected = 2 * math.log(2) * (1 - 3 / np.maximum(count, 4))
-    explained = np.repeat(fits.beside[:, 0] <= WEAK, np.diff(table.offsets))
-    return fits.distance**2 / expected, np.isfinite(fits.distance) & (count > 3) & explained
+    explained = np.repeat((fits.beside[:, 0] <= WEAK) & (fits.count > 3), np.diff(table.offsets))
+    known = np.isfinite(fits.distance) & explained
+    # A peak that holds the fit has residuals smaller than its errors.
+    free = np.maximum(1 - _leverage(fits, table), 0.1)
+    return fits.distance**2 / (2 * math.log(2) * free), known
+
+
+def _leverage(fits: LatticeFits, table: _Table) -> Float:
+    """Share of the variance of every peak (n,) that the fit follows, mean of the two axes."""
+    position = np.repeat(np.arange(table.count), np.diff(table.offsets))
+    design = np.column_stack([np.ones(len(position)), fits.indices])
+    blocks = fits.covariance.reshape(-1, 3, 2, 3, 2)[position]
+    fitted = np.einsum("na,naibj,nb->nij", design, blocks, design)
+    own = table.covariances[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
+    own = table.matrix @ own @ table.matrix.T
+    a, b, c = own[:, 0, 0], own[:, 0, 1], own[:, 1, 1]
+    # trace(own⁻¹ fitted) / 2, written out
+    share: Float = c * fitted[:, 0, 0] - 2 * b * fitted[:, 0, 1] + a * fitted[:, 1, 1]
+    return share / (2 * (a * c - b * b))
 
 
 def _fit_everywhere(table: _Table, starts: Float) -> tuple[LatticeFits, Float]:
