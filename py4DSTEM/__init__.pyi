@@ -42,6 +42,7 @@ from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
 from py4DSTEM.plot.figures.origin import show_origin as show_origin
 from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
 from py4DSTEM.plot.figures.peaks import show_vector_map as show_vector_map
+from py4DSTEM.plot.figures.preview import show_preview as show_preview
 from py4DSTEM.plot.figures.probe import show_probe as show_probe
 from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
 from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
@@ -59,6 +60,9 @@ from py4DSTEM.process.bragg.lattice import FitLattice as FitLattice
 from py4DSTEM.process.bragg.lattice import LatticeFit as LatticeFit
 from py4DSTEM.process.bragg.lattice import fit_lattice as fit_lattice
 from py4DSTEM.process.bragg.peaks import BraggPeaks as BraggPeaks
+from py4DSTEM.process.bragg.preview import Preview as Preview
+from py4DSTEM.process.bragg.preview import preview_bragg_disks as preview_bragg_disks
+from py4DSTEM.process.bragg.spots import find_spots as find_spots
 from py4DSTEM.process.bragg.vector_map import bragg_vector_map as bragg_vector_map
 from py4DSTEM.process.calibrate.ellipse import EllipseMeasurement as EllipseMeasurement
 from py4DSTEM.process.calibrate.ellipse import MeasureEllipse as MeasureEllipse

@@ -14,7 +14,7 @@ from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
 from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
-from py4DSTEM.process.bragg import detect
+from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
@@ -55,6 +55,8 @@ class DataCube(Cube):
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
     find_bragg_disks = detect.find_bragg_disks
+    preview_bragg_disks = preview.preview_bragg_disks
+    find_spots = spots.find_spots
     measure_ellipse = ellipse.measure_ellipse
     measure_pixel_size = pixel_size.measure_pixel_size
     measure_rotation = rotation.measure_rotation

@@ -14,6 +14,7 @@ __all__ = ["FIGURES", "figure_maker"]
 FIGURES = {
     "process.probe:Probe": "probe:show_probe",
     "process.bragg.peaks:BraggPeaks": "peaks:show_bragg_peaks",
+    "process.bragg.preview:Preview": "preview:show_preview",
     "process.bragg.lattice:LatticeFit": "lattice:show_lattice",
     "process.calibrate.origin_fit:OriginMeasurement": "origin:show_origin",
     "process.calibrate.origin_fit:OriginFit": "origin:show_origin_fit",

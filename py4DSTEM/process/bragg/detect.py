@@ -18,6 +18,7 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.kernels.api import DISK_REJECTIONS
 from py4DSTEM.process.bragg.peaks import PEAK_DTYPE, BraggPeaks
 from py4DSTEM.process.bragg.search import Search, plan_search
+from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.probe import Probe, as_probe, synthetic_probe
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, Ragged, Reduced
@@ -32,14 +33,16 @@ __all__ = ["FindBraggDisks", "find_bragg_disks"]
 Float = NDArray[np.float64]
 
 
-def _known_probe(value: Any) -> Probe | None:
+def _known_probe(value: Any) -> Probe | Spot | None:
     if isinstance(value, Mapping):
         return _from_facts(value)
-    return None if value is None else as_probe(value)
+    return value if value is None or isinstance(value, Spot) else as_probe(value)
 
 
-def _from_facts(facts: Mapping[str, Any]) -> Probe:
+def _from_facts(facts: Mapping[str, Any]) -> Probe | Spot:
     """The probe of a history: all of it that a search uses, unless it was patterned."""
+    if "sigma_px" in facts:
+        return Spot(facts["sigma_px"])
     if facts.get("patterned"):
         raise ParameterError("a history does not hold the image of a patterned probe: give it")
     x, y = facts["Q_shape"]
@@ -47,10 +50,12 @@ def _from_facts(facts: Mapping[str, Any]) -> Probe:
     return replace(plain, rim=Ellipse(*facts["rim"]))
 
 
-def _probe_facts(probe: Probe | None) -> dict[str, Any] | None:
+def _probe_facts(probe: Probe | Spot | None) -> dict[str, Any] | None:
     """What the history keeps of a probe: its measured shape."""
     if probe is None:
         return None
+    if isinstance(probe, Spot):
+        return {"sigma_px": probe.sigma_px}
     rim = probe.rim
     return {
         "radius_px": probe.radius_px,
@@ -158,11 +163,8 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
             wanted = tile.weights > 0
             rows = rows[np.repeat(wanted, counts)]
             counts = np.where(wanted, counts, 0)
-        peaks = np.empty(len(rows), PEAK_DTYPE)
-        for k, name in enumerate(PEAK_DTYPE.names or ()):
-            peaks[name] = rows[:, k]
         return {
-            "peaks": (peaks, counts),
+            "peaks": (peaks_of_rows(rows), counts),
             "rejected": found.rejected[wanted].sum(axis=0),
             "without": int(((counts == 0) & wanted).sum()),
         }
@@ -173,11 +175,19 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
             points,
             offsets,
             cube.R_shape,
-            cube.calibration.replace(probe_radius_px=plan.probe.radius_px),
+            cube.calibration.replace(**plan.probe.calibration_changes()),
             history,
             Q_shape=cube.Q_shape,
             report=_report(plan, parts),
         )
+
+
+def peaks_of_rows(rows: Float) -> NDArray[Any]:
+    """Columns of `DISK_FIELDS` as a structured array."""
+    peaks = np.empty(len(rows), PEAK_DTYPE)
+    for k, name in enumerate(PEAK_DTYPE.names or ()):
+        peaks[name] = rows[:, k]
+    return peaks
 
 
 def _report(search: Search, parts: Parts) -> dict[str, Any]:
@@ -195,7 +205,7 @@ def _report(search: Search, parts: Parts) -> dict[str, Any]:
 
 def find_bragg_disks(
     cube: Cube,
-    probe: Probe | str | ArrayLike | None = None,
+    probe: Probe | Spot | str | ArrayLike | None = None,
     *,
     where: ArrayLike | None = None,
     mask: Detector | ArrayLike | None = None,
@@ -211,7 +221,7 @@ def find_bragg_disks(
     ----------
     cube : DataCube
     probe : Probe, path or (Qx, Qy) array, optional
-        The unscattered disk; None: measured in the scan.
+        The unscattered disk; None: measured in the scan.  For spots see `find_spots`.
     where : (Rx, Ry) bool, optional
         Positions to search; the others have no peaks.
     mask : Detector or (Qx, Qy) bool, optional

@@ -19,6 +19,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
 from py4DSTEM.kernels.twins_disks import correlation
+from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.bragg.template import Template, make_template
 from py4DSTEM.process.probe import Probe, measure_probe
 
@@ -52,13 +53,13 @@ class Search:
     ----------
     plan : DiskPlan
         What the kernel needs.
-    probe : Probe
+    probe : Probe or Spot
     choices : mapping
         Name → (value, reason) of everything that was not given.
     """
 
     plan: DiskPlan
-    probe: Probe
+    probe: Probe | Spot
     choices: Mapping[str, tuple[float, str]] = field(default_factory=dict)
 
     def choose(self, name: str, value: float, reason: str) -> Search:
@@ -144,7 +145,7 @@ def _probe_of(patterns: NDArray[Any]) -> Probe:
     return best
 
 
-def _check_probe(probe: Probe, Q_shape: tuple[int, int]) -> None:
+def _check_probe(probe: Probe | Spot, Q_shape: tuple[int, int]) -> None:
     if 2 * probe.radius_px >= min(Q_shape):
         raise ParameterError(
             f"a probe of radius {probe.radius_px:.3g} px does not fit on patterns of {Q_shape}"
@@ -311,7 +312,7 @@ def _possible_centers(mask: NDArray[np.float32], template: Template) -> NDArray[
     return (visible >= _LEAST_VISIBLE).astype(np.float32)
 
 
-def _reach(probe: Probe, spacing_px: float | None) -> float:
+def _reach(probe: Probe | Spot, spacing_px: float | None) -> float:
     """Far enough to see the background, and not into a neighbouring disk."""
     rim = probe.radius_px + 2 * probe.edge_px
     wide = rim + 2.2

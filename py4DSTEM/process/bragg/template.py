@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.probe import Probe
 from py4DSTEM.process.rim import rim_radius
 
@@ -42,7 +43,7 @@ class Template(NamedTuple):
     area: float
 
 
-def make_template(probe: Probe, reach_px: float) -> Template:
+def make_template(probe: Probe | Spot, reach_px: float) -> Template:
     """Tabulate the probe in all pixels within `reach_px` of the one that holds its centre."""
     offsets = _pixels(probe, reach_px)
     m = len(offsets)
@@ -63,7 +64,7 @@ def make_template(probe: Probe, reach_px: float) -> Template:
     return Template(table, offsets, exists, core, ring, area)
 
 
-def _pixels(probe: Probe, reach_px: float) -> NDArray[np.int64]:
+def _pixels(probe: Probe | Spot, reach_px: float) -> NDArray[np.int64]:
     half = int(np.ceil(reach_px * np.sqrt(probe.rim.a / probe.rim.b)))
     grid = np.stack(np.mgrid[-half : half + 1, -half : half + 1], axis=-1).reshape(-1, 2)
     near = rim_radius(grid[:, 0], grid[:, 1], probe.rim) <= reach_px
@@ -76,7 +77,7 @@ def _phases(radius_px: float) -> int:
 
 
 def _height_and_derivatives(
-    probe: Probe, offsets: NDArray[np.int64], cx: float, cy: float
+    probe: Probe | Spot, offsets: NDArray[np.int64], cx: float, cy: float
 ) -> Float:
     x, y = offsets[:, 0] - cx, offsets[:, 1] - cy
     h = _DIFFERENCE_PX

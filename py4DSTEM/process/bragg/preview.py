@@ -1,0 +1,176 @@
+"""A search for disks on a few patterns, with the reason for everything it does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.detector import Detector, Mask
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.kernels import compiled
+from py4DSTEM.kernels.twins_disks import DISK, Candidate, correlation, examine
+from py4DSTEM.process.bragg.detect import FindBraggDisks, peaks_of_rows
+from py4DSTEM.process.bragg.search import Search, plan_search, sample_patterns
+from py4DSTEM.process.probe import Probe
+from py4DSTEM.stream.options import RunOptions
+
+__all__ = ["REASONS", "Preview", "preview_bragg_disks"]
+
+Float = NDArray[np.float64]
+
+REASONS = {
+    "weak": "intensity not significant",
+    "moved": "the fit left the maximum",
+    "hidden": "too few usable pixels",
+    "close": "on top of a brighter disk",
+    "crowded": "more than max_peaks",
+    "near": "within min_spacing_px of a higher maximum",
+    "faint": "below min_intensity or min_relative_intensity",
+}
+"""What the verdicts on candidates mean."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Preview:
+    """What `find_bragg_disks` would find in n patterns of a scan, and why.
+
+    Parameters
+    ----------
+    positions : (n, 2) int64
+        Scan positions (rx, ry).
+    patterns : (n, Qx, Qy), dtype of the scan
+    correlations : (n, Qx, Qy) float64
+        Smoothed correlation, of which maxima above `threshold` are candidates.
+    peaks : tuple of n structured arrays
+        The disks, as `BraggPeaks` holds them.
+    candidates : tuple of n tuples of Candidate
+        All maxima, disks or not: ``.pixel, .height, .verdict, .row``; verdicts are ``"disk"`` and
+        the keys of `REASONS`.
+    chosen : mapping
+        Parameter → (value, reason) of everything that was automatic.
+    probe_radius_px, threshold : float
+    seconds : float
+        Estimated duration of the whole scan with the default number of workers, without reading.
+    """
+
+    positions: NDArray[np.int64]
+    patterns: NDArray[Any]
+    correlations: Float
+    peaks: tuple[NDArray[Any], ...]
+    candidates: tuple[tuple[Candidate, ...], ...]
+    chosen: Mapping[str, tuple[float, str]]
+    probe_radius_px: float
+    threshold: float
+    seconds: float
+    name: str = "preview"
+
+    def __repr__(self) -> str:
+        found = [len(p) for p in self.peaks]
+        return f"<Preview of {len(found)} patterns: {min(found)}–{max(found)} disks each>"
+
+    def left_out(self, index: int) -> dict[str, int]:
+        """How many candidates of a pattern are no disks, by reason."""
+        return dict(Counter(c.verdict for c in self.candidates[index] if c.verdict != DISK))
+
+    def text(self) -> str:
+        """What was chosen and found, in words."""
+        lines = [f"Bragg disks of radius {self.probe_radius_px:.2f} px", "", "Chosen:"]
+        lines += [f"  {k} = {v:.4g}: {why}" for k, (v, why) in self.chosen.items()]
+        lines += ["", "Found:"]
+        for k, (rx, ry) in enumerate(self.positions):
+            reasons = [f"{n} {REASONS[why]}" for why, n in self.left_out(k).items()]
+            rest = f"; left out: {', '.join(reasons)}" if reasons else ""
+            lines.append(f"  ({rx}, {ry}): {len(self.peaks[k])} disks{rest}")
+        lines += ["", f"The whole scan takes about {self.seconds:.2g} s, and the time to read it."]
+        return "\n".join(lines)
+
+
+def preview_bragg_disks(
+    cube: Cube,
+    probe: Probe | str | ArrayLike | None = None,
+    *,
+    positions: Sequence[tuple[int, int]] | None = None,
+    mask: Detector | ArrayLike | None = None,
+    **parameters: Any,
+) -> Preview:
+    """Search a few patterns for disks, as `find_bragg_disks` would, and tell why.
+
+    Parameters
+    ----------
+    cube : DataCube
+    probe : Probe, path or (Qx, Qy) array, optional
+        The unscattered disk; None: measured in the scan.
+    positions : sequence of (rx, ry), optional
+        None: six that are spread over the scan.
+    mask : Detector or (Qx, Qy) bool, optional
+        Pixels to use.
+    **parameters
+        As of `find_bragg_disks`.
+
+    Returns
+    -------
+    Preview
+        ``.text()``; `show` draws it: circles around disks, crosses on what was left out.
+
+    Raises
+    ------
+    ParameterError
+        As `find_bragg_disks`; or a position is outside the scan.
+
+    Examples
+    --------
+    >>> from py4DSTEM.simulate import strained_lattice
+    >>> scan = strained_lattice((4, 4), (64, 64), probe_radius_px=3.0, seed=1)
+    >>> preview = preview_bragg_disks(scan.cube, scan.truth.probe, positions=[(0, 0), (2, 3)])
+    >>> len(preview.peaks), preview.chosen["slope"][1]
+    (2, 'disks are even')
+    """
+    usable = mask if mask is None or isinstance(mask, Detector) else Mask(mask)
+    wanted = FindBraggDisks(probe=probe, mask=usable, **parameters)
+    places, patterns = _patterns(cube, positions)
+    search = plan_search(cube, wanted, compiled())
+    peaks, seconds = _searched(search, patterns)
+    return Preview(
+        positions=places,
+        patterns=patterns,
+        correlations=np.stack([correlation(pattern, search.plan) for pattern in patterns]),
+        peaks=peaks,
+        candidates=tuple(tuple(examine(pattern, search.plan)) for pattern in patterns),
+        chosen=search.choices,
+        probe_radius_px=search.probe.radius_px,
+        threshold=search.plan.threshold,
+        seconds=seconds * cube.R_shape[0] * cube.R_shape[1] / RunOptions().worker_count(),
+    )
+
+
+def _patterns(
+    cube: Cube, positions: Sequence[tuple[int, int]] | None
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    if positions is None:
+        spread, patterns = sample_patterns(cube, 25)
+        six = np.unique(np.linspace(0, len(spread) - 1, 6).round().astype(int))
+        return spread[six], patterns[six]
+    if not len(positions):
+        raise ParameterError("no positions to look at: give at least one (rx, ry)")
+    for rx, ry in positions:
+        if not (0 <= rx < cube.R_shape[0] and 0 <= ry < cube.R_shape[1]):
+            raise ParameterError(f"position {(rx, ry)} is outside the scan of {cube.R_shape}")
+    return np.array(positions), np.stack([cube[int(x), int(y)].data for x, y in positions])
+
+
+def _searched(search: Search, patterns: NDArray[Any]) -> tuple[tuple[NDArray[Any], ...], float]:
+    """The disks of every pattern, and the seconds that one pattern takes."""
+    find = compiled().find_disks
+    find(patterns[:1], search.plan)  # compiled and in cache from here on
+    start = time.perf_counter()
+    found = find(patterns, search.plan)
+    seconds = (time.perf_counter() - start) / len(patterns)
+    parts = np.split(peaks_of_rows(found.rows), np.cumsum(found.counts)[:-1])
+    return tuple(parts), seconds
