@@ -142,11 +142,14 @@ class LatticeFit:
         axis: float | Literal["g1", "g2"] | tuple[int, int] | None = None,
         method: Literal["infinitesimal", "polar"] = "infinitesimal",
         mask: ArrayLike | None = None,
+        resolution_A: Literal["auto"] | float | None = "auto",
     ) -> StrainMap:
         """Strain relative to a reference lattice; see `py4DSTEM.strain_map`."""
         from py4DSTEM.process.strain import strain_map
 
-        return strain_map(self, reference, axis=axis, method=method, mask=mask)
+        return strain_map(
+            self, reference, axis=axis, method=method, mask=mask, resolution_A=resolution_A
+        )
 
     def __repr__(self) -> str:
         return (
