@@ -25,7 +25,7 @@ from py4DSTEM.report import (
 )
 from py4DSTEM.simulate import LatticeTruth, SimulatedScan, powder_rings, strained_lattice
 
-__all__ = ["DemoResult", "run_demo"]
+__all__ = ["DemoResult", "run_demo", "simulated"]
 
 _DOSE = 50_000.0
 _SCAN, _DETECTOR = (32, 32), (128, 128)
@@ -92,7 +92,7 @@ def run_demo(out_dir: Path, *, seed: int = 0) -> DemoResult:
     out_dir = _folder(Path(out_dir))
     clock = _Clock()
     with clock.step("simulate a scan, its noise-free truth, and rings of gold"):
-        scan, exact = (_simulated(dose, seed) for dose in (_DOSE, None))
+        scan, exact = simulated(seed), simulated(seed, dose=None)
         gold = powder_rings(_DETECTOR, ellipse=_ELLIPSE, seed=seed)
     with clock.step("save the scan and open it again"):
         scan_path = out_dir / "scan.h5"
@@ -134,8 +134,8 @@ def _folder(path: Path) -> Path:
     return path
 
 
-def _simulated(dose: float | None, seed: int) -> SimulatedScan[LatticeTruth]:
-    """The same truth for every dose."""
+def simulated(seed: int, *, dose: float | None = _DOSE) -> SimulatedScan[LatticeTruth]:
+    """The scan of the demo; the same truth for every dose."""
     return strained_lattice(
         _SCAN,
         _DETECTOR,
