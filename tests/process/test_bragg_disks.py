@@ -154,6 +154,11 @@ def test_recall_and_precision(radius):
     assert seen[wanted].mean() >= 0.995
     assert len(found.errors) / (len(found.errors) + found.false) >= 0.995
     assert np.unique(found.which, axis=0).shape == found.which.shape
+    assert found.pulls.std() == pytest.approx(1, abs=0.08)
+    for subpixel in ("parabola", "dft"):
+        alone = compare(find_bragg_disks(scan.cube, scan.truth.probe, subpixel=subpixel), positions)
+        assert len(alone.errors) / (len(alone.errors) + alone.false) >= 0.995
+        assert len(alone.errors) >= 0.97 * wanted.sum()
 
 
 # ---- what is in the way --------------------------------------------------------------------------

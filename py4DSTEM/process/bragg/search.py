@@ -31,8 +31,12 @@ __all__ = ["Search", "plan_search", "sample_patterns"]
 
 Float = NDArray[np.float64]
 SUBPIXEL = {"pixel": 0, "parabola": 1, "dft": 2, "fit": 3}
-_Z = 4.0
-"""A maximum must stand so many standard deviations of noise above zero to be looked at."""
+_Z, _Z_ALONE = 4.0, 6.0
+"""A maximum must stand so many standard deviations of noise above zero to be looked at.
+
+The first where the fit decides, in the noise between disks; the second where nothing else tells
+noise from disks, in the noise of the brighter parts.
+"""
 _FIRST_SLOPE = 0.1
 """Prior with which the unevenness is first measured: wide enough to let clear slopes through."""
 _LEAST_SLOPE = 0.01
@@ -294,8 +298,7 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
 
 def _spectrum(kernel: Float) -> NDArray[np.complex128]:
     """What the transform of a pattern is multiplied with; holds the scale of the inverse."""
-    spectrum: NDArray[np.complex128] = np.conj(np.fft.rfft2(kernel)) / kernel.size
-    return spectrum
+    return np.asarray(np.conj(np.fft.rfft2(kernel)) / kernel.size, np.complex128)
 
 
 def _possible_centers(mask: NDArray[np.float32], template: Template) -> NDArray[np.float32]:
@@ -337,7 +340,12 @@ def _with_noise_floor(search: Search, wanted: FindBraggDisks, mean_counts: float
         variance = _stabilised_variance(mean_counts + plan.read_variance / plan.gain**2)
     else:
         variance = mean_counts * plan.gain**2 + plan.read_variance
-    return replace(search, plan=plan._replace(threshold=_Z * norm * math.sqrt(variance)))
+    threshold = _sigmas(wanted) * norm * math.sqrt(variance)
+    return replace(search, plan=plan._replace(threshold=threshold))
+
+
+def _sigmas(wanted: FindBraggDisks) -> float:
+    return _Z if wanted.subpixel == "fit" else _Z_ALONE
 
 
 def _stabilised_variance(mean: float) -> float:
@@ -465,17 +473,20 @@ def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[An
         return search
     if wanted.corr_power != 1:
         level = _correlation_noise(search.plan, patterns)
-        plan = search.plan._replace(threshold=_Z * level)
-        reason = f"{_Z:g} standard deviations of the correlation where there are no disks"
+        plan = search.plan._replace(threshold=_sigmas(wanted) * level)
+        reason = (
+            f"{_sigmas(wanted):g} standard deviations of the correlation where there are no disks"
+        )
         return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
     counts = patterns[:, search.plan.mask > 0].astype(np.float64)
     known = np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)
     mean = np.where(known, counts, 0.0).sum(axis=0)[known.any(axis=0)]
     mean = mean / known.sum(axis=0)[known.any(axis=0)]
-    middle = float(np.median(mean)) if mean.size else 0.0
+    share = 50 if wanted.subpixel == "fit" else 95
+    middle = float(np.percentile(mean, share)) if mean.size else 0.0
     level = max(middle / search.plan.gain, 1e-3)
     search = _with_noise_floor(search, wanted, level)
-    reason = f"{_Z:g} standard deviations of noise at {level:.3g} electrons per pixel"
+    reason = f"{_sigmas(wanted):g} standard deviations of noise at {level:.3g} electrons per pixel"
     return search.choose("threshold", search.plan.threshold, reason)
 
 
