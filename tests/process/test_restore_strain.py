@@ -44,10 +44,24 @@ def test_noise_falls_and_sigmas_stay_honest() -> None:
         error = getattr(restored, name) - truth[name]
         sigma = restored.sigma(name)
         assert error.std() < 0.5 * SIGMA
-        # One bump in a flat map is not the stationary field of the model: not more than a guide.
-        assert np.sqrt((error**2).mean()) == pytest.approx(sigma.mean(), rel=0.4)
+        # These few waves and bumps are no stationary field: the sigma is only a guide.
+        assert 0.4 < np.sqrt((error**2).mean()) / sigma.mean() < 1.5
     assert restored.method == "infinitesimal, restored"
     assert restored.history.steps[-1].kind == "restore-strain"
+
+
+def test_sigmas_are_those_of_a_stationary_field() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(5)
+    ratios = []
+    for seed in range(5):
+        drawn = {n: gaussian_filter(rng.normal(0, 0.01, SHAPE), 2.0) for n in COMPONENTS}
+        restored = restore_strain(noisy(drawn, seed=seed))
+        for name in COMPONENTS:
+            pull = (getattr(restored, name) - drawn[name]) / restored.sigma(name)
+            ratios.append((pull**2).mean())
+    assert np.sqrt(np.mean(ratios)) == pytest.approx(1, abs=0.1)
 
 
 def test_what_is_the_same_everywhere_is_averaged() -> None:
