@@ -32,6 +32,8 @@ AxisOf = float | Literal["g1", "g2"] | tuple[int, int]
 
 COMPONENTS = ("e_xx", "e_yy", "e_xy", "theta")
 """Names and order of the components of a strain map."""
+SAME_LATTICE = 0.2
+"""How far indices, or stretches, of a known lattice may be from whole numbers, or from one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -297,8 +299,7 @@ class MapStrain(Analysis, kind="strain-map", version=1):
         if self.reference_vectors is not None:
             if self.reference is not None:
                 raise ParameterError("reference and reference_vectors exclude each other")
-            known = np.array(self.reference_vectors)
-            _check_lattice(known)
+            known = _in_terms_of(lattice, np.array(self.reference_vectors))
             return known, np.zeros((4, 4)), {"reference": "given lattice vectors"}
         region = _bools("reference", self.reference, lattice.shape) & lattice.mask
         if not region.any():
@@ -332,7 +333,7 @@ def strain_map(
     reference : (Rx, Ry) bool, ((x0, x1), (y0, y1)), (g1, g2) or None
         What counts as unstrained: the lattice of median strain and rotation among the positions of
         a mask, or of rows x0 to x1 and columns y0 to y1 (ends excluded; four integers), or all
-        (None); or the vectors of a known lattice (floats, in ``lattice.unit``, calibrated axes),
+        (None); or any basis of a known lattice (floats, in ``lattice.unit``, calibrated axes),
         which gives absolute strain.
     axis : float, "g1", "g2" or (h, k), optional
         Direction of the x axis of the components: an angle in rad from the calibrated x towards y,
@@ -353,7 +354,8 @@ def strain_map(
     Raises
     ------
     ParameterError
-        The reference holds no usable position or spans no lattice, or no position is left.
+        The reference holds no usable position, spans no lattice or one that is not that of the
+        fit, or no position is left.
     ShapeError
         A mask has not the shape of the scan.
 
@@ -436,6 +438,25 @@ def _check_lattice(vectors: Float) -> None:
         raise ParameterError(
             f"the reference g1 = {vectors[0].tolist()}, g2 = {vectors[1].tolist()} spans no lattice"
         )
+
+
+def _in_terms_of(lattice: LatticeFit, known: Float) -> Float:
+    """The given lattice (2, 2) spanned by the vectors that correspond to those of the fit."""
+    _check_lattice(known)
+    indices = lattice.basis @ np.linalg.inv(known)
+    whole: Float = np.rint(indices)
+    if abs(indices - whole).max() < SAME_LATTICE and math.isclose(abs(np.linalg.det(whole)), 1):
+        return whole @ known
+    # Far from whole numbers a turn may be why: then the pairs must correspond as they are.
+    stretch = np.linalg.svd(np.linalg.solve(known, lattice.basis), compute_uv=False)
+    if abs(stretch - 1).max() < SAME_LATTICE:
+        return known
+    raise ParameterError(
+        f"the reference g1 = {known[0].tolist()}, g2 = {known[1].tolist()} and the fitted lattice, "
+        f"g1 = {lattice.basis[0].round(5).tolist()}, g2 = {lattice.basis[1].round(5).tolist()} "
+        f"{lattice.unit}, are not the same: fit with g1= and g2= of the reference, and check its "
+        "unit and rotation"
+    )
 
 
 def _median_lattice(vectors: Float, start: Float) -> tuple[Float, Float]:

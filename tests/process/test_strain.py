@@ -288,3 +288,31 @@ def test_views() -> None:
     assert strain.history.steps[-1].kind == "strain-map"
     with pytest.raises(ShapeError, match="covariance"):
         StrainMap(*[np.zeros((2, 3))] * 4, np.zeros((2, 3, 4)), np.ones((2, 3), bool), G0)
+
+
+def unstrained() -> tuple[np.ndarray, LatticeFit]:
+    """Known vectors (2, 2), and a fit to perfect peaks."""
+    scan = py4DSTEM.simulate.strained_lattice((4, 5), strain={}, seed=1)
+    return np.array([scan.truth.g1_A, scan.truth.g2_A]), fit_lattice(scan.truth.peaks())
+
+
+@pytest.mark.parametrize("basis", [[[0, 1], [1, 0]], [[-1, 0], [0, 1]], [[1, 1], [0, 1]]])
+def test_known_lattice_by_any_basis(basis: list[list[int]]) -> None:
+    known, lattice = unstrained()
+    longer = strain_map(lattice, np.array(basis) @ known * 1.01)
+    np.testing.assert_allclose(longer.e_xx, 1 - 1 / 1.01, atol=1e-12)
+    np.testing.assert_allclose(longer.e_xy, 0, atol=1e-12)
+
+
+def test_known_lattice_far_turned() -> None:
+    known, lattice = unstrained()
+    strain = strain_map(lattice, known @ turn(0.4).T, method="polar")
+    np.testing.assert_allclose(abs(strain.theta), 0.4, atol=1e-9)
+    np.testing.assert_allclose(strain.e_xx, 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("wrong", [[[1, 1], [-1, 1]], [[2 * np.pi, 0], [0, 2 * np.pi]]])
+def test_another_lattice_is_no_reference(wrong: list[list[float]]) -> None:
+    known, lattice = unstrained()
+    with pytest.raises(ParameterError, match="not the same"):
+        strain_map(lattice, np.array(wrong) @ known)
