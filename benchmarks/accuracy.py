@@ -3,7 +3,7 @@
     python accuracy.py [--scan FOLDER] [--seeds 5] [--page FILE]
 
 First scans of ``py4DSTEM.simulate.strained_lattice`` with the settings of ``py4dstem demo``:
-uniform disks on a diffuse background, Poisson counts, descan with jitter, an elliptic detector. Then,
+uniform disks on a diffuse background, Poisson counts, descan with jitter, an ellipse. Then,
 with ``--scan``, one scan with multislice physics, in the layout of ``Scan`` in ``peers/strain.py``.
 Defaults throughout; origin, ellipse, pixel size and probe are measured, nothing is given but the
 material. No times are taken: the same version gives the same numbers anywhere.
