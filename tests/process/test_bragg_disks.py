@@ -310,10 +310,12 @@ def test_where_searches_only_there():
 @pytest.mark.parametrize("corr_power", [0.0, 0.5, 0.8])
 def test_hybrid_and_phase_correlation(corr_power):
     scan = grid_scan(5, 60, 3, n=8)
+    least = 0.95 if corr_power else 0.8  # phases alone are noisy
     for subpixel, worst in (("fit", 1.1 * bound(5, 60, 3)[1]), ("dft", 0.3)):
         peaks = find_bragg_disks(scan.cube(), scan.probe, corr_power=corr_power, subpixel=subpixel)
         found = compare(peaks, scan.centers)
-        assert len(found.errors) >= 0.95 * scan.centers[..., 0].size
+        assert len(found.errors) >= least * scan.centers[..., 0].size
+        assert found.false == 0
         assert found.rms < worst
 
 

@@ -22,6 +22,7 @@ from py4DSTEM.kernels.twins_disks import correlation
 from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.bragg.template import Template, make_template
 from py4DSTEM.process.probe import Probe, measure_probe
+from py4DSTEM.process.probe_kernels import KernelKind
 
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
@@ -108,7 +109,7 @@ def plan_search(
     _, patterns = sample_patterns(cube, wanted.samples, weights)
     search = _first_search(cube, wanted, patterns)
     if wanted.spacing_px is None:
-        search = _with_spacing(search, wanted, kernels.find_disks(patterns, search.plan))
+        search = _with_spacing(search, wanted, _disks_of(search, patterns, kernels))
     else:
         search = _planned(search, wanted, wanted.spacing_px)
     if wanted.subpixel == "fit":
@@ -251,11 +252,9 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
     """The plan for disks `spacing_px` apart (None: not known yet)."""
     plan, probe = search.plan, search.probe
     template = make_template(probe, _reach(probe, spacing_px))
-    spectrum = _spectrum(probe.kernel(wanted.kernel, spacing_px=spacing_px, Q_shape=plan.fft_shape))
-    sharp = spectrum
-    if wanted.kernel == "auto" and not probe.patterned and wanted.corr_power == 1:
-        # The edges of a trench carry noise: without smoothing they cost precision.
-        sharp = _spectrum(probe.kernel("flat", Q_shape=plan.fft_shape))
+    kind, plain = _kernel_kinds(wanted, probe)
+    spectrum = _spectrum(probe.kernel(kind, spacing_px=spacing_px, Q_shape=plan.fft_shape))
+    sharp = _spectrum(probe.kernel(plain, spacing_px=spacing_px, Q_shape=plan.fft_shape))
     sigma = wanted.sigma_cc_px
     if sigma is None:
         sigma = float(np.clip(0.2 * probe.radius_px, 0.5, 3.0))
@@ -294,6 +293,18 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
         min_visible=_LEAST_VISIBLE * float(template.exists.sum()),
     )
     return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
+
+
+def _kernel_kinds(wanted: FindBraggDisks, probe: Probe | Spot) -> tuple[KernelKind, KernelKind]:
+    """Kinds of kernel to look for maxima with, and to refine them with by the correlation.
+
+    A trench makes the search blind to background, but its edges carry noise: without smoothing they
+    cost precision.  Whitening suppresses the background by itself, and amplifies what is near the
+    zeros of a kernel.
+    """
+    if wanted.kernel != "auto" or probe.patterned:
+        return wanted.kernel, wanted.kernel
+    return ("auto" if wanted.corr_power == 1 else "flat"), "flat"
 
 
 def _spectrum(kernel: Float) -> NDArray[np.complex128]:
@@ -360,6 +371,11 @@ def _stabilised_variance(mean: float) -> float:
 
 
 # ---- what the samples tell -----------------------------------------------------------------------
+def _disks_of(search: Search, patterns: NDArray[Any], kernels: Kernels) -> FoundDisks:
+    """Disks by cross correlation, whose noise is known, whatever is asked for in the end."""
+    return kernels.find_disks(patterns, search.plan._replace(corr_power=1.0))
+
+
 def _with_spacing(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
     nearest = _nearest_distances(found)
     if len(nearest) < 3:
@@ -392,7 +408,7 @@ def _with_noise(
         return search
     chi2 = np.nan
     for _ in range(_NOISE_ROUNDS):
-        found = kernels.find_disks(patterns, search.plan)
+        found = _disks_of(search, patterns, kernels)
         clear = found.rows[found.rows[:, _COLUMN["significance"]] > _CLEAR]
         if len(clear) < 5:
             return search.choose("gain", search.plan.gain, "too few clear disks to tell otherwise")
@@ -429,7 +445,7 @@ def _with_slopes(
         return search
     radius, spread = search.probe.radius_px, 0.0
     for _ in range(_SLOPE_ROUNDS):
-        found = kernels.find_disks(patterns, search.plan)
+        found = _disks_of(search, patterns, kernels)
         spread = _slope_spread(found, search.plan.slope_information) * radius
         if spread < search.slope_prior * radius:
             break
