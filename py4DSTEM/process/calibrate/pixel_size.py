@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
-from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import Calibration, Ellipse
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
@@ -80,6 +80,10 @@ class PixelSizeMeasurement:
     reference : str
     inflation : float
         As in `EllipseMeasurement`.
+    ellipse : Ellipse, optional
+        The ellipse of the rings (detector pixels) where `calibration` had none and they are no
+        circles: `calibration_changes` then gives it together with the pixel size that belongs to
+        it.
     """
 
     pixel_size_A: tuple[float, float]
@@ -96,6 +100,7 @@ class PixelSizeMeasurement:
     calibration: Calibration = field(default_factory=Calibration)
     history: History = field(default_factory=History)
     name: str = "pixel size"
+    ellipse: Ellipse | None = None
 
     @property
     def value(self) -> float:
@@ -121,9 +126,20 @@ class PixelSizeMeasurement:
         return self.value * (1.0 if ellipse is None else math.sqrt(ellipse.b / ellipse.a))
 
     def calibration_changes(self) -> dict[str, Any]:
-        """Pixel size and unit, for `with_calibration`."""
+        """Pixel size and unit, for `with_calibration`; with the ellipse where one was found.
+
+        The ellipse correction keeps the small semi-axis, so that pixels become larger by
+        ``sqrt(a / b)`` with it: the two are only right together.
+        """
         x, y = self.pixel_size_A
-        return {"Q_pixel_size": x if x == y else (x, y), "Q_pixel_units": "A^-1"}
+        if self.ellipse is None:
+            return {"Q_pixel_size": x if x == y else (x, y), "Q_pixel_units": "A^-1"}
+        stretch = math.sqrt(self.ellipse.a / self.ellipse.b)
+        return {
+            "Q_pixel_size": x * stretch if x == y else (x * stretch, y * stretch),
+            "Q_pixel_units": "A^-1",
+            "ellipse": self.ellipse,
+        }
 
     def __repr__(self) -> str:
         return f"<PixelSizeMeasurement {self._values()}>"
@@ -158,11 +174,13 @@ def _to_parts(result: PixelSizeMeasurement) -> dict[str, Any]:
         "lines": np.stack(list(lines.values())),
         "labels": result.lines["label"].tolist(),
         "history": result.history.to_dict(),
+        "ellipse": [] if result.ellipse is None else list(astuple(result.ellipse)),
     }
 
 
 def _from_parts(parts: Mapping[str, Any]) -> PixelSizeMeasurement:
     values = dict(parts)
+    values["ellipse"] = Ellipse(*values["ellipse"]) if len(values.get("ellipse", ())) else None
     lines = np.empty(values["lines"].shape[1], LINE_DTYPE)
     for name, column in zip(LINE_DTYPE.names or (), values["lines"], strict=False):
         lines[name] = column
@@ -247,6 +265,11 @@ def _measurement(
             for v, sign in zip(sizes, (1, -1), strict=True)
         )
     tilt2 = float(fit.free[5]) * size**2 if lines.foreshortened else 0.0
+    sigma_ratio = 2 * distortion.ratio * float(np.hypot(*sigmas[2:4])) / math.sqrt(2)
+    round_rings = per_axis or distortion.ratio - 1 < 3 * sigma_ratio
+    ellipse = None
+    if source.calibration.ellipse is None and not round_rings:
+        ellipse = distortion.ellipse(float(fit.radii[0]))
     return PixelSizeMeasurement(
         sizes,
         errors,
@@ -254,13 +277,14 @@ def _measurement(
         residual,
         chi2,
         1.0 if per_axis else distortion.ratio,
-        0.0 if per_axis else 2 * distortion.ratio * float(np.hypot(*sigmas[2:4])) / math.sqrt(2),
+        0.0 if per_axis else sigma_ratio,
         tilt2,
         source.to_detector((distortion.cx, distortion.cy)),
         used.name,
         fit.inflation,
         source.calibration,
         history,
+        ellipse=ellipse,
     )
 
 
