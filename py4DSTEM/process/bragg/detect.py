@@ -261,7 +261,9 @@ def find_bragg_disks(
     disks say.
 
     Without fit the correlation itself tells the position, without uncertainty: ``"dft"`` is the
-    limit of upsampling by a local Fourier transform [2]_.
+    limit of upsampling by a local Fourier transform [2]_, of the unsmoothed correlation with the
+    bare disk (smoothing, and the noise at the edges of a ring, would cost precision).  Only the fit
+    tells a weak disk from noise: without it maxima must stand higher above noise.
 
     References
     ----------

@@ -79,7 +79,7 @@ def _phases(radius_px: float) -> int:
 def _height_and_derivatives(
     probe: Probe | Spot, offsets: NDArray[np.int64], cx: float, cy: float
 ) -> Float:
-    x, y = offsets[:, 0] - cx, offsets[:, 1] - cy
+    x, y = (offsets - np.array([cx, cy])).T.astype(np.float64)
     h = _DIFFERENCE_PX
     along_x = probe.height_at(x - h, y) - probe.height_at(x + h, y)
     along_y = probe.height_at(x, y - h) - probe.height_at(x, y + h)
