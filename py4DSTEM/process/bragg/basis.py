@@ -449,7 +449,7 @@ def _refined(cloud: _Cloud, pair: Float) -> tuple[Float, Float, float, float]:
         hk = np.rint(cloud.anchored @ np.linalg.inv(pair))
         off = np.linalg.norm(cloud.anchored - hk @ pair, axis=1)
         on = (off <= limit) & (length <= reach) & hk.any(1)
-        if np.linalg.matrix_rank(hk[on]) == 2:
+        if np.linalg.det(hk[on].T @ hk[on]) > 0.5:  # of whole numbers: not all on one line
             pair, sigma, residual = _least_squares(hk[on], cloud.anchored[on], cloud.weight[on])
         if reach >= farthest:
             break

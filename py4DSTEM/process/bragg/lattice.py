@@ -503,6 +503,8 @@ class _Table:
 
     def with_growth(self, growth: float) -> _Table:
         """With variances v that become ``v (1 + growth v)``; correlations stay."""
+        if growth == 0:
+            return self
         factor = 1 + growth * self.covariances[:, [0, 2]].mean(1, keepdims=True)
         return replace(self, covariances=self.covariances * factor)
 
