@@ -413,3 +413,16 @@ def test_the_history_is_enough():
     np.testing.assert_array_equal(again.points, peaks.points)
     with pytest.raises(ParameterError, match="patterned"):
         find_bragg_disks(scan.cube(), {"patterned": True})
+
+
+def test_hot_pixels_are_left_out() -> None:
+    """Forty of them cost no disk and no honesty."""
+    scan = py4DSTEM.simulate.strained_lattice((8, 8), seed=2, hot_pixels=40)
+    clean = py4DSTEM.simulate.strained_lattice((8, 8), seed=2)
+    peaks = py4DSTEM.find_bragg_disks(scan.cube, scan.truth.probe)
+    without = py4DSTEM.find_bragg_disks(clean.cube, clean.truth.probe)
+    assert peaks.report["chosen"]["defective pixels"]["value"] == 40
+    assert "defective pixels" not in without.report["chosen"]
+    assert len(peaks) > 0.99 * len(without)
+    kept = py4DSTEM.find_bragg_disks(scan.cube, scan.truth.probe, leave_out_defects=False)
+    assert len(kept) < len(peaks)

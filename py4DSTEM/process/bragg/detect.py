@@ -136,6 +136,9 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
     mask: AnyDetector | None = Field(
         None, description="Pixels to use (others: a beam stop, dead regions); none: all."
     )
+    leave_out_defects: bool = Field(
+        True, description="Leave out pixels that are hot or dead in the sampled patterns."
+    )
     samples: int = Field(
         49, ge=1, le=10_000, description="Patterns looked at to choose what is automatic."
     )

@@ -21,6 +21,7 @@ from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
 from py4DSTEM.kernels.twins_disks import correlation
 from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.bragg.template import Template, make_template
+from py4DSTEM.process.defects import counting_noise, dead_pixels, hot_pixels
 from py4DSTEM.process.probe import Probe, measure_probe
 from py4DSTEM.process.probe_kernels import KernelKind
 
@@ -43,6 +44,9 @@ _FIRST_SLOPE = 0.1
 _LEAST_SLOPE = 0.01
 _SLOPE_ROUNDS = 4
 _NOISE_ROUNDS = 3
+_FEWEST_FOR_DEFECTS = 16
+_SPOT_RADIUS_PX = 2.0
+"""Smaller disks can look like single bright pixels."""
 _LEAST_VISIBLE = 0.45
 """Share of a disk that must be on usable pixels."""
 _CLEAR = 10.0
@@ -126,6 +130,11 @@ def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) ->
         choices["probe"] = (probe.radius_px, "radius of the direct beam in sampled patterns")
     _check_probe(probe, cube.Q_shape)
     mask = _mask(wanted, cube)
+    if wanted.leave_out_defects:
+        defects = _defects(patterns, probe) & (mask > 0)
+        mask[defects] = 0
+        why = "hot or dead in the sampled patterns: left out"
+        choices |= {"defective pixels": (int(defects.sum()), why)} if defects.any() else {}
     gain = wanted.gain or _first_gain(patterns, mask, wanted.read_noise)
     empty = _bare_plan(cube, wanted, mask, gain)
     return _planned(Search(empty, probe, choices), wanted, None)
@@ -166,6 +175,17 @@ def _mask(wanted: FindBraggDisks, cube: Cube) -> NDArray[np.float32]:
     if not (weights > 0.5).any():
         raise ParameterError("the mask leaves no pixel: it is True where pixels are to be used")
     return (weights > 0.5).astype(np.float32)
+
+
+def _defects(patterns: NDArray[Any], probe: Probe) -> NDArray[np.bool_]:
+    """Pixels (Qx, Qy) that are hot or dead in patterns from all over the scan."""
+    count, counts = len(patterns), patterns.dtype.kind in "bui"
+    if count < _FEWEST_FOR_DEFECTS or probe.radius_px < _SPOT_RADIUS_PX:
+        return np.zeros(patterns.shape[1:], np.bool_)
+    values = np.where(np.isfinite(patterns), patterns, 0.0)
+    mean, std = values.mean(axis=0), values.std(axis=0)
+    hot = hot_pixels(mean, floor=counting_noise(mean, count, counts))
+    return hot | dead_pixels(mean, std, count, counts)
 
 
 def _first_gain(patterns: NDArray[Any], mask: NDArray[np.float32], read_noise: float) -> float:
