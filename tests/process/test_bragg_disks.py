@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from disk_scans import add, as_cube, bound, compare, grid_scan
 
+import py4DSTEM
 from py4DSTEM import DataCube, find_bragg_disks
 from py4DSTEM.core.lazy import BlockArray
 from py4DSTEM.errors import ParameterError, ShapeError
