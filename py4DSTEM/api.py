@@ -25,6 +25,20 @@ __all__ = ["DataCube", "from_hyperspy", "read", "save"]
 class DataCube(Cube):
     """A 4D-STEM scan ``(Rx, Ry, Qx, Qy)`` with its calibration, and all verbs as methods.
 
+    Parameters
+    ----------
+    data : (Rx, Ry, Qx, Qy) array, memory map or lazy array
+    calibration : Calibration
+    name : str
+    history : History
+        How it was made.
+    metadata : Metadata
+        What the file says about the experiment.
+    report : mapping
+        What was found while it was made, in plain numbers.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from py4DSTEM import DataCube, Disk
     >>> cube = DataCube(np.ones((4, 5, 16, 16), np.uint16))
@@ -137,6 +151,10 @@ def from_hyperspy(signal: Any) -> Any:
     ----------
     signal : hyperspy.signals.BaseSignal
         Two navigation and two signal axes give a cube; lazy signals stay lazy.
+
+    Returns
+    -------
+    DataCube, RealSlice or DiffractionSlice
     """
     from py4DSTEM.io import hyperspy
 

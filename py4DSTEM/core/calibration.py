@@ -23,7 +23,12 @@ Pair = tuple[float, float]
 class Ellipse:
     """Elliptic distortion: a ring becomes an ellipse with semi-axis `a` along `theta_rad` from x.
 
-    Only the ratio ``a / b`` matters for the correction; `a` and `b` share a unit (pixels).
+    Parameters
+    ----------
+    a, b : float
+        Semi-axes in one unit (pixels); only their ratio matters for the correction.
+    theta_rad : float
+        Direction of `a`, from x towards y.
     """
 
     a: float

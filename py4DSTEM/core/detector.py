@@ -132,7 +132,13 @@ def _ring(inner: float, outer: float) -> None:
 
 @dataclass(frozen=True)
 class Point(Detector):
-    """A single pixel's worth of area, a unit square centred on `center`."""
+    """A single pixel's worth of area: a unit square.
+
+    Parameters
+    ----------
+    center : (float, float), optional
+        Of the square, ``(qx, qy)`` in pixels; None: the calibrated origin.
+    """
 
     center: Center = None
     units: Literal["px"] = "px"
@@ -146,6 +152,17 @@ class Point(Detector):
 class Disk(Detector):
     """All within `radius` of the centre.
 
+    Parameters
+    ----------
+    radius : float
+        In `units`.
+    center : (float, float), optional
+        ``(qx, qy)`` in pixels; None: the calibrated origin.
+    units : "px", "mrad", "A^-1" or "nm^-1"
+        Of the radius.
+
+    Examples
+    --------
     >>> round(float(Disk(3.0, center=(8, 8)).weights((17, 17), Calibration()).sum()), 1)
     28.3
     """
@@ -164,7 +181,17 @@ class Disk(Detector):
 
 @dataclass(frozen=True)
 class Annulus(Detector):
-    """All between `inner` and `outer` radius."""
+    """All between `inner` and `outer` radius.
+
+    Parameters
+    ----------
+    inner, outer : float
+        In `units`.
+    center : (float, float), optional
+        ``(qx, qy)`` in pixels; None: the calibrated origin.
+    units : "px", "mrad", "A^-1" or "nm^-1"
+        Of the radii.
+    """
 
     inner: float
     outer: float
@@ -182,7 +209,17 @@ class Annulus(Detector):
 
 @dataclass(frozen=True)
 class Rectangle(Detector):
-    """`height` along x (rows) by `width` along y (columns) around the centre."""
+    """A rectangle around the centre, along the axes of the detector.
+
+    Parameters
+    ----------
+    height, width : float
+        Along x (rows) and along y (columns), in `units`.
+    center : (float, float), optional
+        ``(qx, qy)`` in pixels; None: the calibrated origin.
+    units : "px", "mrad", "A^-1" or "nm^-1"
+        Of height and width.
+    """
 
     height: float
     width: float
@@ -202,8 +239,16 @@ class Rectangle(Detector):
 class Segment(Detector):
     """The part of an annulus between two directions.
 
-    `start_rad` and `stop_rad` are measured from x (down) towards y (right); the segment runs from
-    start to stop in that sense.
+    Parameters
+    ----------
+    inner, outer : float
+        Radii in `units`.
+    start_rad, stop_rad : float
+        Measured from x (down) towards y (right); the segment runs from start to stop in that sense.
+    center : (float, float), optional
+        ``(qx, qy)`` in pixels; None: the calibrated origin.
+    units : "px", "mrad", "A^-1" or "nm^-1"
+        Of the radii.
     """
 
     inner: float
@@ -267,7 +312,13 @@ MaskArray = Annotated[Any, PlainValidator(_decode), PlainSerializer(_encode)]
 
 @dataclass(frozen=True, eq=False)
 class Mask(Detector):
-    """Any weights: a (Qx, Qy) array of bool or float (negative weights allowed)."""
+    """Any weights.
+
+    Parameters
+    ----------
+    data : (Qx, Qy) bool or float
+        Negative weights are allowed.
+    """
 
     data: MaskArray
     center: None = None
@@ -319,8 +370,25 @@ def segments(
     center: Center = None,
     units: Units = "px",
 ) -> dict[str, Segment]:
-    """Cut an annulus into `count` equal segments, named ``"s0"``, ``"s1"``, …
+    """Cut an annulus into equal segments.
 
+    Parameters
+    ----------
+    count : int
+    inner, outer : float
+        Radii in `units`.
+    start_rad : float
+        Direction in which the first begins, from x (down) towards y (right).
+    center, units
+        As for `Segment`.
+
+    Returns
+    -------
+    dict of str to Segment
+        Named ``"s0"``, ``"s1"``, …
+
+    Examples
+    --------
     >>> sorted(segments(4, 2, 5))
     ['s0', 's1', 's2', 's3']
     """

@@ -40,8 +40,13 @@ class Step:
 class History:
     """The steps that led to a value, oldest first.
 
-    `source` describes the input (path, size, modification time, format); `environment` the
-    versions in use when the last step ran.
+    Parameters
+    ----------
+    steps : tuple of Step
+    source : mapping
+        The input: path, size, modification time, format.
+    environment : mapping
+        Versions in use when the last step ran.
     """
 
     steps: tuple[Step, ...] = ()

@@ -94,7 +94,21 @@ class Slice:
 
 
 class RealSlice(Slice):
-    """A map over the scan: ``(Rx, Ry)`` or a stack of them."""
+    """A map over the scan: ``(Rx, Ry)`` or a stack of them.
+
+    Parameters
+    ----------
+    data : array
+        One image, or a stack ``(k, …)`` of them.
+    calibration : Calibration
+    history : History
+        How it was made.
+    name : str
+    labels : tuple of str
+        Names of the images of a stack; () for one image.
+    units : str
+        Of the values.
+    """
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -102,7 +116,21 @@ class RealSlice(Slice):
 
 
 class DiffractionSlice(Slice):
-    """A pattern on the detector: ``(Qx, Qy)`` or a stack of them."""
+    """A pattern on the detector: ``(Qx, Qy)`` or a stack of them.
+
+    Parameters
+    ----------
+    data : array
+        One image, or a stack ``(k, …)`` of them.
+    calibration : Calibration
+    history : History
+        How it was made.
+    name : str
+    labels : tuple of str
+        Names of the images of a stack; () for one image.
+    units : str
+        Of the values.
+    """
 
     @property
     def axes(self) -> tuple[Axis, Axis]:
@@ -111,7 +139,17 @@ class DiffractionSlice(Slice):
 
 @dataclass(frozen=True, eq=False)
 class ArrayResult:
-    """An array that is neither a map nor a pattern, with one axis per dimension."""
+    """An array that is neither a map nor a pattern.
+
+    Parameters
+    ----------
+    data : array
+    axes : tuple of Axis
+        One per dimension; (): pixels.
+    history : History
+    name, units : str
+        Units of the values.
+    """
 
     data: NDArray[Any]
     axes: tuple[Axis, ...] = ()

@@ -56,6 +56,10 @@ EXPORT_ONLY = {
 def formats() -> tuple[FormatRow, ...]:
     """List the formats, those that can be read first.
 
+    Returns
+    -------
+    tuple of FormatRow
+
     Examples
     --------
     >>> import py4DSTEM

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import AnyDetector, Detector, Mask
@@ -30,7 +31,9 @@ class CenterOfMass(Operation, kind="center-of-mass", version=1):
     gives NaN; NaN and infinite pixels count as masked.
     """
 
-    mask: AnyDetector | None = None
+    mask: AnyDetector | None = Field(
+        None, description="Weights of the pixels: a detector shape; None: all alike."
+    )
 
     cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2015.10.011",)
     outputs: ClassVar[Mapping[str, Output]] = {"centers": PerScan(np.float64)}

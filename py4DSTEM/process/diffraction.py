@@ -138,6 +138,10 @@ def mean_pattern(
         Positions to average, or their weights.
     options : RunOptions, optional
 
+    Returns
+    -------
+    DiffractionSlice
+
     Examples
     --------
     >>> import numpy as np

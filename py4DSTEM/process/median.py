@@ -210,6 +210,10 @@ def median_pattern(
         Positions that count.
     options : RunOptions, optional
 
+    Returns
+    -------
+    DiffractionSlice
+
     Notes
     -----
     Exact for any size of scan: a few passes over the data instead of a copy of it in memory.

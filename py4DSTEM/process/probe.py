@@ -487,6 +487,11 @@ def synthetic_probe(
     rim : Ellipse, optional
         Shape of the edge, scaled to `radius_px`; None: a circle.
 
+    Returns
+    -------
+    Probe
+        Its pattern is the noise-free disk, one high; nothing has an uncertainty.
+
     Raises
     ------
     ParameterError

@@ -415,7 +415,7 @@ def mean_radial_profile(
 ) -> RadialProfileResult:
     """Radial profile ``(n_bins,)`` of a pattern, or of all patterns of a scan together.
 
-    Parameters as for `radial_profiles`; `where` may hold weights.
+    Parameters and result are as for `radial_profiles`; `where` may hold weights.
 
     Examples
     --------

@@ -196,7 +196,20 @@ def virtual_image(
     where: ArrayLike | None = None,
     options: RunOptions | None = None,
 ) -> RealSlice:
-    """Make one virtual image ``(Rx, Ry)``; see `virtual_images`.
+    """Make one virtual image ``(Rx, Ry)``.
+
+    Parameters
+    ----------
+    cube : DataCube
+    detector : Detector
+    name : str
+        Of the image.
+    follow_origin, where, options
+        As for `virtual_images`.
+
+    Returns
+    -------
+    RealSlice
 
     Examples
     --------
@@ -213,7 +226,16 @@ def virtual_image(
 
 
 def detector_presets(cube: Cube) -> dict[str, Detector]:
-    """BF, ABF, LAADF and HAADF detectors for a cube with a known convergence angle and origin."""
+    """BF, ABF, LAADF and HAADF detectors for a cube with a known convergence angle and origin.
+
+    Parameters
+    ----------
+    cube : DataCube
+
+    Returns
+    -------
+    dict of str to Detector
+    """
     return presets(cube.calibration, cube.Q_shape)
 
 
