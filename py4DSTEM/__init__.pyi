@@ -117,10 +117,10 @@ from py4DSTEM.process.radial import RadialProfileResult as RadialProfileResult
 from py4DSTEM.process.radial import RadialProfiles as RadialProfiles
 from py4DSTEM.process.radial import mean_radial_profile as mean_radial_profile
 from py4DSTEM.process.radial import radial_profiles as radial_profiles
-from py4DSTEM.process.ring_strain import RingStrain as RingStrain
-from py4DSTEM.process.ring_strain import ring_strain as ring_strain
 from py4DSTEM.process.restore import RestoreStrain as RestoreStrain
 from py4DSTEM.process.restore import restore_strain as restore_strain
+from py4DSTEM.process.ring_strain import RingStrain as RingStrain
+from py4DSTEM.process.ring_strain import ring_strain as ring_strain
 from py4DSTEM.process.strain import MapStrain as MapStrain
 from py4DSTEM.process.strain import StrainMap as StrainMap
 from py4DSTEM.process.strain import strain_map as strain_map
