@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.io.store.schema import register_result
 
 __all__ = ["Beam", "disk_of", "find_beam", "sampled_mean"]
 
@@ -32,6 +33,9 @@ class Beam:
     center: tuple[float, float]
     radius_px: float
     pattern: NDArray[np.float64]
+
+
+register_result("beam", Beam)
 
 
 def sampled_mean(cube: Cube, samples: int = SAMPLES) -> NDArray[np.float64]:

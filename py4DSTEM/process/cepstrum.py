@@ -17,6 +17,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import ArrayResult, DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.diffraction import mean_pattern
 from py4DSTEM.process.radial import as_cube
 from py4DSTEM.process.strain import StrainMap
@@ -209,6 +210,9 @@ class CepstralPlaces:
     calibration: Calibration
     history: History
     name: str = "cepstral peaks"
+
+
+register_result("cepstral-peaks", CepstralPlaces)
 
 
 class CepstralPeaks(_Logarithm, kind="cepstral-peaks", version=1):

@@ -14,6 +14,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.lazy import LazyArray, View, read_block
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.defects import counting_noise, hot_pixels, neighbour_middle, sharpness_sigma
 from py4DSTEM.process.diffraction import MeanPattern, StdPattern
 from py4DSTEM.stream.engine import run
@@ -166,6 +167,9 @@ class HotPixels:
 
     def __repr__(self) -> str:
         return f"<HotPixels {len(self)} of {self.mask.size}>"
+
+
+register_result("hot-pixels", HotPixels)
 
 
 def detect_hot_pixels(

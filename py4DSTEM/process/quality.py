@@ -229,6 +229,7 @@ def _maps(parts: Mapping[str, Any], prefix: str) -> dict[str, Bool]:
     }
 
 
+register_result("quality-entry", QualityEntry)
 register_result("quality-report", QualityReport, _to_parts, _from_parts)
 
 
@@ -416,7 +417,8 @@ def _repeated(scan: _Scan, lit: Bool) -> Bool:
     same = np.zeros(len(flat), bool)
     same[1:] = (flat[1:] == flat[:-1]).all(1) & seen[1:] & seen[:-1]
     # Few electrons can agree by accident; noise-free floats that agree are no less repeated.
-    return (same & (~scan.counts | (flat[:, 0] >= 50))).reshape(lit.shape)
+    enough = (flat[:, 0] >= 50) if scan.counts else True
+    return (same & enough).reshape(lit.shape)
 
 
 def _shifted(com: Float, lit: Bool, Q_shape: tuple[int, ...]) -> Bool:

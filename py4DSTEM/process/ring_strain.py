@@ -16,6 +16,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import AnyDetector, Detector, Mask
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.radial import mean_radial_profile
 from py4DSTEM.process.strain import StrainMap
 from py4DSTEM.stream.analysis import Analysis
@@ -75,6 +76,9 @@ class RingFitResult:
     calibration: Calibration
     history: History
     name: str = "ring fits"
+
+
+register_result("ring-fits", RingFitResult)
 
 
 class RingFits(Operation, kind="ring-fits", version=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.strain import COMPONENTS, StrainMap
 
 __all__ = ["StrainComparison", "StrainDifference", "compare_strain"]
@@ -103,6 +105,23 @@ class StrainComparison:
 
     def __repr__(self) -> str:
         return f"<StrainComparison of {', '.join(map(repr, self.maps))}>"
+
+
+def _to_parts(comparison: StrainComparison) -> dict[str, Any]:
+    maps = {f"map {k}": one for k, one in enumerate(comparison.maps.values())}
+    differences = {f"difference {k}": one for k, one in enumerate(comparison.differences)}
+    names = {"maps": tuple(comparison.maps), "history": comparison.history, "name": comparison.name}
+    return {**names, **maps, **differences}
+
+
+def _from_parts(parts: Mapping[str, Any]) -> StrainComparison:
+    maps = {name: parts[f"map {k}"] for k, name in enumerate(parts["maps"])}
+    differences = tuple(d for name, d in parts.items() if name.startswith("difference "))
+    return StrainComparison(maps, differences, parts["history"], parts["name"])
+
+
+register_result("strain-difference", StrainDifference)
+register_result("strain-comparison", StrainComparison, _to_parts, _from_parts)
 
 
 def _row(one: StrainDifference) -> str:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 import py4DSTEM
-from py4DSTEM import DataCube, DiffractionSlice, Ellipse, measure_ellipse, measure_pixel_size
+from py4DSTEM import (
+    BraggPeaks,
+    DataCube,
+    DiffractionSlice,
+    Ellipse,
+    measure_ellipse,
+    measure_pixel_size,
+)
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import ParameterError, SolveError
 from py4DSTEM.process.calibrate.dspacings import STANDARDS, reference_lines
@@ -183,3 +190,10 @@ def test_the_result_describes_itself_and_is_kept(tmp_path):
     read = py4DSTEM.read(tmp_path / "size.h5")
     assert repr(read) == repr(found)
     np.testing.assert_array_equal(read.lines, found.lines)
+
+
+def test_peaks_have_calibration_as_methods():
+    scan = py4DSTEM.simulate.polycrystal((12, 12), grains=60, seed=6)
+    peaks = BraggPeaks(**vars(scan.truth.peaks()))
+    assert peaks.measure_pixel_size("Au").value == measure_pixel_size(peaks, "Au").value
+    assert peaks.measure_ellipse().ratio == measure_ellipse(peaks).ratio

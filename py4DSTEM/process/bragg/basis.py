@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import ParameterError, SolveError
+from py4DSTEM.io.store.schema import register_result
 
 __all__ = ["Basis", "choose_basis", "lattice_origins", "peak_amplitudes"]
 
@@ -76,6 +77,9 @@ class Basis:
         """Second lattice vector (2,)."""
         second: Float = self.vectors[1]
         return second
+
+
+register_result("basis", Basis)
 
 
 def choose_basis(

@@ -16,7 +16,9 @@ from py4DSTEM.process.bragg import columns as _columns
 from py4DSTEM.process.bragg import images as _images
 from py4DSTEM.process.bragg import lattice as _lattice
 from py4DSTEM.process.bragg import vector_map as _vector_map
+from py4DSTEM.process.calibrate import ellipse as _ellipse
 from py4DSTEM.process.calibrate import origin as _origin
+from py4DSTEM.process.calibrate import pixel_size as _pixel_size
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -75,6 +77,8 @@ class BraggPeaks(PointTable):
     to_csv = _columns.to_csv
     measure_origin = _origin.measure_origin
     calibrate_origin = _origin.calibrate_origin
+    measure_ellipse = _ellipse.measure_ellipse
+    measure_pixel_size = _pixel_size.measure_pixel_size
 
     @classmethod
     def from_columns(

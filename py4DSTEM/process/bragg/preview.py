@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Detector, Mask
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.kernels import compiled
 from py4DSTEM.kernels.twins_disks import DISK, Candidate, correlation, examine
 from py4DSTEM.process.bragg.detect import FindBraggDisks, peaks_of_rows
@@ -90,6 +91,32 @@ class Preview:
             lines.append(f"  ({rx}, {ry}): {len(self.peaks[k])} disks{rest}")
         lines += ["", f"The whole scan takes about {self.seconds:.2g} s, and the time to read it."]
         return "\n".join(lines)
+
+
+def _to_parts(preview: Preview) -> dict[str, Any]:
+    """Lists of lists as one array each, with the number in each list."""
+    candidates = [c for some in preview.candidates for c in some]
+    return {
+        **vars(preview),
+        "peaks": np.concatenate(preview.peaks),
+        "peak_counts": [len(found) for found in preview.peaks],
+        "candidates": [(c.pixel, c.height, c.verdict) for c in candidates],
+        "candidate_rows": np.array([c.row for c in candidates]).reshape(len(candidates), -1),
+        "candidate_counts": [len(some) for some in preview.candidates],
+    }
+
+
+def _from_parts(parts: Mapping[str, Any]) -> Preview:
+    known = dict(parts)
+    rows, counts = known.pop("candidate_rows"), np.cumsum(known.pop("candidate_counts"))
+    candidates = [Candidate(*c, row) for c, row in zip(known["candidates"], rows, strict=True)]
+    parts_of = zip([0, *counts], counts, strict=False)
+    known["candidates"] = tuple(tuple(candidates[i:j]) for i, j in parts_of)
+    known["peaks"] = tuple(np.split(known["peaks"], np.cumsum(known.pop("peak_counts"))[:-1]))
+    return Preview(**known)
+
+
+register_result("preview", Preview, _to_parts, _from_parts)
 
 
 def preview_bragg_disks(

@@ -1,0 +1,89 @@
+"""One small example of every type of result of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+import py4DSTEM
+from py4DSTEM import RunOptions, simulate
+from py4DSTEM.process.cepstrum import CepstralPeaks
+from py4DSTEM.process.ring_strain import RingFits
+
+ONE = RunOptions(workers=1)
+
+
+@cache
+def crystal() -> Any:
+    """A small strained crystal."""
+    return simulate.strained_lattice((5, 6), (64, 64), probe_radius_px=3.0, seed=1)
+
+
+@cache
+def glass() -> Any:
+    """Patterns with one ring."""
+    x, y = np.indices((48, 48)) - 24.0
+    ring = 100 * np.exp(-((np.hypot(x, y) - 15) ** 2) / 8) + 5
+    counts = np.random.default_rng(0).poisson(ring, (3, 4, 48, 48)).astype(np.uint16)
+    return py4DSTEM.DataCube(counts).with_calibration(origin_px=(24, 24))
+
+
+@cache
+def gold() -> Any:
+    """Rings of gold."""
+    return simulate.powder_rings((96, 96), seed=1)
+
+
+@cache
+def peaks() -> Any:
+    scan = crystal()
+    return scan.cube.find_bragg_disks(scan.truth.probe, options=ONE).with_calibration(
+        origin_px=scan.truth.calibration.origin_px
+    )
+
+
+@cache
+def lattice() -> Any:
+    return peaks().fit_lattice()
+
+
+@cache
+def comparison() -> Any:
+    first = py4DSTEM.strain_map(lattice())
+    second = replace(first, e_xx=first.e_xx + np.linspace(0, 1e-3, 30).reshape(5, 6))
+    return py4DSTEM.compare_strain({"a": first, "b/c": second})
+
+
+def ring_fits() -> Any:
+    profile = glass().mean_radial_profile(step_px=0.5, r_max=26)
+    fits = RingFits(profile=tuple(np.nan_to_num(profile.data).tolist()), inner_px=9, outer_px=21)
+    return py4DSTEM.run(fits, glass(), options=ONE)
+
+
+RESULTS: dict[str, Callable[[], Any]] = {
+    "Basis": lambda: py4DSTEM.choose_basis(peaks()),
+    "Beam": lambda: crystal().cube.find_beam(),
+    "BraggPeaks": peaks,
+    "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
+    "EllipseMeasurement": lambda: py4DSTEM.measure_ellipse(gold().pattern),
+    "HotPixels": lambda: crystal().cube.detect_hot_pixels(),
+    "LatticeFit": lattice,
+    "OriginFit": lambda: peaks().measure_origin().fit("plane"),
+    "OriginMeasurement": lambda: peaks().measure_origin(),
+    "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
+    "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
+    "Probe": lambda: py4DSTEM.synthetic_probe((64, 64), 3.0, 0.6),
+    "QualityEntry": lambda: crystal().cube.quality().entries[0],
+    "QualityReport": lambda: crystal().cube.quality(),
+    "RadialProfileResult": lambda: glass().radial_profiles(),
+    "RingFitResult": ring_fits,
+    "RotationMeasurement": lambda: simulate.phase_object((12, 12), seed=1).cube.measure_rotation(),
+    "StrainComparison": comparison,
+    "StrainDifference": lambda: comparison().differences[0],
+    "StrainMap": lambda: py4DSTEM.strain_map(lattice()),
+}
+"""Name of the type → what makes an example."""
