@@ -25,6 +25,8 @@ LEAST_HEIGHT_RATIO = 7.0
 LEAST_COUNTS = 100
 """Electrons in the disk below which there is no beam."""
 _PASSES = 4
+_STEPS = 60
+"""Most steps of a fit: a disk takes 5 to 30; what is no disk would take hundreds, for nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +278,7 @@ def _solve(window: _Window, p: Float, noise: Float, free: Bool, loss: str) -> tu
     start = np.clip(p[free], low + 1e-9 * (high - low), high - 1e-9 * (high - low))
     scale = np.array([1, 1, 1, 0.3, p[_HEIGHT], p[_HEIGHT], 1, 1, 0.1, 0.1])[free]
     found = least_squares(
-        residual, start, "3-point", (low, high), x_scale=scale, loss=loss, max_nfev=200
+        residual, start, "3-point", (low, high), x_scale=scale, loss=loss, max_nfev=_STEPS
     )
     if not np.isfinite(found.x).all():
         raise SolveError("the fit of the disk met numbers that are not finite")
@@ -477,15 +479,15 @@ def _filled(values: Float, known: Bool) -> Float:
 
 
 def _check_inside(cx: float, cy: float, radius: float, shape: tuple[int, ...]) -> None:
-    """An eighth of the rim must lie on the detector."""
+    """An eighth of the rim must lie on the detector, which must not be smaller than the disk."""
     angle = np.linspace(0, 2 * math.pi, 180, endpoint=False)
     x, y = cx + radius * np.cos(angle), cy + radius * np.sin(angle)
     seen = (x > 0) & (x < shape[0] - 1) & (y > 0) & (y < shape[1] - 1)
-    if seen.mean() < 0.125:
+    if 2 * radius > max(shape) or seen.mean() < 0.125:
         raise ParameterError(
             f"no rim of a disk within the pattern of {shape} pixels (radius {radius:.3g} px about "
-            f"({cx:.3g}, {cy:.3g})): there is no beam, or it is larger than the detector; "
-            "use a vacuum pattern that shows the whole disk"
+            f"({cx:.3g}, {cy:.3g})): there is no beam, it is larger than the detector, or "
+            "saturated patterns hide it; use a vacuum pattern that shows the whole disk"
         )
 
 
@@ -512,6 +514,7 @@ def _result(fit: _Fit, gain: float | None, structure: float) -> RimFit:
     scale = fit.scale()
     sigma = np.full(10, np.nan)
     sigma[fit.free] = np.sqrt(np.maximum(np.diag(fit.covariance) * scale, 0))
+    _check_inside(p[_CX], p[_CY], p[_R], window.shape)
     _check_significant(fit, sigma, gain)
     edge = math.exp(p[_LOG_EDGE])
     used = np.zeros(window.shape, bool)

@@ -131,7 +131,8 @@ def steady_positions(
     known = np.isfinite(centers).all(-1) & chosen
     if not known.any():
         raise ParameterError("the chosen scan positions hold no beam: choose others")
-    counts = max(float(mean.sum()), 1.0)
+    # Pixels that are dead at every position have no mean.
+    counts = max(float(mean[np.isfinite(mean)].sum()), 1.0)
     noise = beam.radius_px**2 / 4 / counts
     offset = centers - np.median(centers[known], axis=0)
     spread = max(float((offset[known] ** 2).mean()) - noise, 0.0)
