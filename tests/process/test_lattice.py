@@ -21,7 +21,8 @@ from py4DSTEM import (
     fit_lattice,
 )
 from py4DSTEM.errors import SolveError
-from py4DSTEM.process.bragg.lattice import REASONS, FitLattice
+from py4DSTEM.process.bragg.lattice import FitLattice
+from py4DSTEM.process.bragg.lattice_table import REASONS
 from py4DSTEM.simulate.lattice import LatticeTruth
 
 SQUARE = np.array([[14.0, 3.0], [-3.0, 14.0]])
