@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,8 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
-from py4DSTEM.core.parameters import Parameters
-from py4DSTEM.errors import ParameterError
+from py4DSTEM.stream.step import Described, steps
 from py4DSTEM.stream.tile import Tile
 
 if TYPE_CHECKING:
@@ -73,30 +72,15 @@ class Measures:
     maximum: bool = False
 
 
-class Operation(Parameters, ABC):
+class Operation(Described):
     """A computation that sees each pattern once, or once in each of a few passes.
 
-    Subclass with ``kind="..."`` and ``version=...``; the fields are the parameters (a pydantic
-    model: frozen, unknown keys refused) and are at once the keyword arguments of the public
-    function, the options on the command line, a step of a recipe and the entry in the history.
+    Subclass with ``kind="..."`` and ``version=...``; the fields are its parameters (`Described`).
 
     ``step`` is pure, runs in several threads and sees only a tile.
     """
 
-    kind: ClassVar[str] = ""
-    version: ClassVar[int] = 1
-    cites: ClassVar[tuple[str, ...]] = ()
     outputs: ClassVar[Mapping[str, Output]] = {}
-
-    def __init_subclass__(cls, kind: str = "", version: int = 1, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if kind:
-            cls.kind, cls.version = kind, version
-            _register(cls)
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
-        """Swallow the class arguments that pydantic would otherwise pass to its configuration."""
 
     def prepare(self, cube: Cube, kernels: Kernels) -> Any:
         """Work to be done once, before the first tile; what it returns is handed to `step`."""
@@ -125,21 +109,7 @@ class Operation(Parameters, ABC):
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> Any:
         """Turn the assembled parts into a calibrated value."""
 
-    def parameters(self) -> dict[str, Any]:
-        """The parameters as plain JSON values."""
-        return self.model_dump(mode="json")
-
-
-_REGISTRY: dict[str, type[Operation]] = {}
-
-
-def _register(cls: type[Operation]) -> None:
-    known = _REGISTRY.get(cls.kind)
-    if known is not None and known.__qualname__ != cls.__qualname__:
-        raise ParameterError(f"two operations are called {cls.kind!r}: {known} and {cls}")
-    _REGISTRY[cls.kind] = cls
-
 
 def registered() -> Mapping[str, type[Operation]]:
     """Operations by kind, of all modules imported so far."""
-    return dict(_REGISTRY)
+    return steps(Operation)

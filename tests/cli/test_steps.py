@@ -15,7 +15,7 @@ from clikit import Outcome
 import py4DSTEM
 from py4DSTEM import BraggPeaks, DiffractionSlice, PointTable, RealSlice
 from py4DSTEM.cli.run import steps
-from py4DSTEM.stream import analysis as analysis_module
+from py4DSTEM.stream import step as step_module
 from py4DSTEM.stream.analysis import Analysis
 
 Cli = Callable[..., Outcome]
@@ -141,10 +141,10 @@ class Kept(Analysis, kind="kept-value", version=1):
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """One analysis more, only here."""
-    monkeypatch.setitem(analysis_module._REGISTRY, "kept-value", Kept)
+    monkeypatch.setitem(step_module._REGISTRY, "kept-value", Kept)
 
 
-del analysis_module._REGISTRY["kept-value"]
+del step_module._REGISTRY["kept-value"]
 
 
 @pytest.mark.usefixtures("kept")
