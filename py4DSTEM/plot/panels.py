@@ -91,7 +91,7 @@ def _is_list_of_pictures(obj: object) -> bool:
 
 
 def _as_array(obj: object) -> NDArray[Any]:
-    if figure_maker(obj) is not None:
+    if figure_maker(obj) is not None and not hasattr(obj, "__array__"):
         raise ParameterError(
             f"a {type(obj).__name__} takes a whole figure: show it by itself, without ax"
         )

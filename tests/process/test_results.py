@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from results import RESULTS
 
 import py4DSTEM
 from py4DSTEM import History
+from py4DSTEM.cli import main
 from py4DSTEM.process import load_analyses, load_operations
+
+mpl.use("Agg")
 
 
 def assert_same(one: Any, other: Any, where: str = "") -> None:
@@ -75,3 +80,29 @@ def test_it_comes_back_from_a_file(name: str, tmp_path: Path) -> None:
     assert type(result).__name__ == name
     py4DSTEM.save(path := tmp_path / "result.h5", result)
     assert_same(result, py4DSTEM.read(path))
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_it_is_drawn(name: str) -> None:
+    from matplotlib import pyplot as plt
+
+    figure, _ = py4DSTEM.show(RESULTS[name]())
+    figure.savefig(picture := io.BytesIO(), dpi=40)  # many problems only show up then
+    plt.close(figure)
+    assert picture.tell() > 1000
+
+
+def test_a_saved_result_is_viewed_from_the_command_line(tmp_path: Path) -> None:
+    for name in ("RingFitResult", "CepstralPlaces"):
+        py4DSTEM.save(path := tmp_path / f"{name}.h5", RESULTS[name]())
+        out = tmp_path / f"{name}.png"
+        assert main(["view", str(path), "-o", str(out)]) == 0
+        assert out.stat().st_size > 1000
+
+
+def test_results_that_are_arrays_may_be_one_picture_of_many() -> None:
+    from matplotlib import pyplot as plt
+
+    figure, axes = py4DSTEM.show({"hot": RESULTS["HotPixels"](), "mask": np.eye(4)})
+    plt.close(figure)
+    assert len(axes) == 2

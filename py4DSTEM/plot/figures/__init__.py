@@ -12,17 +12,26 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "figure_maker"]
 
 FIGURES = {
+    "process.beam:Beam": "first_look:show_beam",
+    "process.clean:HotPixels": "first_look:show_hot_pixels",
+    "process.quality:QualityEntry": "first_look:show_quality_entry",
+    "process.quality:QualityReport": "first_look:show_quality",
+    "process.radial:RadialProfileResult": "profiles:show_profiles",
     "process.probe:Probe": "probe:show_probe",
     "process.bragg.peaks:BraggPeaks": "peaks:show_bragg_peaks",
     "process.bragg.preview:Preview": "preview:show_preview",
+    "process.bragg.basis:Basis": "lattice:show_basis",
     "process.bragg.lattice:LatticeFit": "lattice:show_lattice",
     "process.calibrate.origin_fit:OriginMeasurement": "origin:show_origin",
     "process.calibrate.origin_fit:OriginFit": "origin:show_origin_fit",
     "process.calibrate.ellipse:EllipseMeasurement": "rings:show_ellipse",
     "process.calibrate.pixel_size:PixelSizeMeasurement": "rings:show_pixel_size",
     "process.calibrate.rotation:RotationMeasurement": "rotation:show_rotation",
+    "process.cepstrum:CepstralPlaces": "fits:show_cepstral_places",
+    "process.ring_strain:RingFitResult": "fits:show_ring_fits",
     "process.strain:StrainMap": "strain:show_strain",
     "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
+    "process.strain_comparison:StrainDifference": "strain:show_strain_difference",
 }
 """Type of a result (below ``py4DSTEM``) → what draws it (below this package).
 

@@ -14,12 +14,49 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from py4DSTEM.process.bragg.basis import Basis
     from py4DSTEM.process.bragg.lattice import LatticeFit
 
-__all__ = ["show_lattice"]
+__all__ = ["show_basis", "show_lattice"]
 
 Float = NDArray[np.float64]
 _PANEL = 2.9
+
+
+def show_basis(basis: Basis) -> Figure:
+    """Draw two lattice vectors and the lattice that they span.
+
+    Parameters
+    ----------
+    basis : Basis
+
+    Returns
+    -------
+    Figure
+        x (rows) points down, y (columns) to the right, as in a pattern.
+    """
+    figure = canvas.new_figure(4.8, 4.8)
+    ax = figure.subplots()
+    n = np.arange(-3, 4)
+    points = np.stack(np.meshgrid(n, n, indexing="ij"), axis=-1).reshape(-1, 2) @ basis.vectors
+    ax.plot(points[:, 1], points[:, 0], "o", color="0.7", markersize=4)
+    for name, (x, y), sigma, color in zip(
+        ("$g_1$", "$g_2$"), basis.vectors, basis.sigma, canvas.COLORS, strict=False
+    ):
+        arrow = {"arrowstyle": "-|>", "color": color, "shrinkA": 0, "shrinkB": 0}
+        ax.annotate("", (y, x), (0.0, 0.0), arrowprops=arrow)
+        words = f"{canvas.pm(x, sigma[0])}, {canvas.pm(y, sigma[1])}"
+        ax.plot([], [], color=color, label=f"{name}: {words}")
+    reach = 1.6 * float(np.linalg.norm(basis.vectors, axis=1).max())
+    ax.set_xlim(-reach, reach)
+    ax.set_ylim(reach, -reach)
+    ax.set_aspect("equal")
+    unit = decorate.unit_text(basis.unit)
+    ax.set_xlabel(f"y ({unit})", parse_math=False)
+    ax.set_ylabel(f"x ({unit})", parse_math=False)
+    ax.set_title(f"explains {basis.explained:.1%} of the peaks", parse_math=False)
+    ax.legend(fontsize="small", loc="upper right", framealpha=0.8)
+    return figure
 
 
 def show_lattice(fit: LatticeFit) -> Figure:

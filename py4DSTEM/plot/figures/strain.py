@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from py4DSTEM.process.strain import StrainMap
-    from py4DSTEM.process.strain_comparison import StrainComparison
+    from py4DSTEM.process.strain_comparison import StrainComparison, StrainDifference
 
-__all__ = ["show_strain", "show_strain_comparison"]
+__all__ = ["show_strain", "show_strain_comparison", "show_strain_difference"]
 
 Float = NDArray[np.float64]
 Limits = tuple[tuple[float, float], tuple[float, float]]
@@ -151,6 +151,42 @@ def show_strain_comparison(
                 rms = scale[component] * comparison[(*pair, component)].rms
                 unit = UNITS[theta_unit] if component == "theta" else "%"
                 ax.set_xlabel(f"rms {rms:.2g} {unit}", fontsize="small")
+    return figure
+
+
+def show_strain_difference(one: StrainDifference) -> Figure:
+    """Draw the difference of two strain maps in one component, and its pulls.
+
+    Parameters
+    ----------
+    one : StrainDifference
+
+    Returns
+    -------
+    Figure
+        The map, without the common offset, and the difference over its uncertainty beside the
+        normal distribution.
+    """
+    scale = _scale("deg")[one.component]
+    unit = UNITS["deg"] if one.component == "theta" else "%"
+    figure = canvas.new_figure(9.0, 4.0)
+    figure.suptitle(f"{one.component}: {one.second} − {one.first}", parse_math=False)
+    ax, pulls = figure.subplots(1, 2)
+    limit = canvas.symmetric_limit(scale * one.difference)
+    drawn = canvas.scan_map(
+        ax, scale * one.difference, Calibration(), f"rms {scale * one.rms:.2g} {unit}",
+        limits=(-limit, limit), cmap="PuOr_r",
+    )  # fmt: skip
+    canvas.color_bar(drawn, ax, f"difference ({unit})")
+    edges = np.linspace(-4, 4, 33)
+    if one.pulls.size:
+        counts, _ = np.histogram(one.pulls, edges)
+        density = counts / (one.pulls.size * (edges[1] - edges[0]))
+        pulls.stairs(density, edges, fill=True, alpha=0.5, label=f"rms {one.pull_rms:.2f}")
+    normal = np.exp(-(edges**2) / 2) / math.sqrt(2 * math.pi)
+    pulls.plot(edges, normal, color="0.2", linewidth=1, label="normal")
+    pulls.set_xlabel("difference / sigma")
+    pulls.legend(fontsize="small", framealpha=0.8)
     return figure
 
 
