@@ -112,6 +112,7 @@ def multislice(folder: Path) -> str:
     lattice = py4DSTEM.fit_lattice(peaks, *known.tolist())
     strain = py4DSTEM.strain_map(lattice, known)
     counted = py4DSTEM.strain_map(lattice, known, resolution_A=None)
+    restored = py4DSTEM.restore_strain(strain)
     true = infinitesimal(scan.vectors, scan.reference)
     width_A = EDGE_WIDTH / (probe.radius_px * pixel)
     rows = []
@@ -123,6 +124,9 @@ def multislice(folder: Path) -> str:
         averaged = getattr(strain, name) - blurred(true[name], width_A / step_A)
         label = f"… against the truth averaged over {width_A:.1f} Å"
         rows.append(component_row(label, averaged, counted.sigma(name), mean))
+        error = getattr(restored, name) - true[name]
+        mean = float(np.nanmean(error))
+        rows.append(component_row("… restored", error, restored.sigma(name), mean))
     recall = scan.detection(points_of(raw))["recall"]
     by_rim = cube.measure_origin()
     measured = [

@@ -14,7 +14,6 @@ HERE = Path(__file__).parent
 OF_THE_DEMO = {
     "patterns": "demo",
     "strain": "strain",
-    "disks": "disks",
     "bragg_vector_map": "bragg_vector_map",
     "origin": "origin",
     "ellipse": "ellipse",
@@ -37,6 +36,18 @@ def from_demo() -> None:
         run_demo(Path(folder))
         for source, name in OF_THE_DEMO.items():
             shutil.copy(Path(folder) / f"{source}.png", HERE / f"{name}.png")
+
+
+def preview() -> None:
+    """A preview of a scan with few electrons, so that something is left out."""
+    import py4DSTEM
+
+    scan = py4DSTEM.simulate.strained_lattice((24, 32), (128, 128), dose=8000, seed=2)
+    found = scan.cube.preview_bragg_disks(
+        scan.truth.probe.data, positions=[(3, 4), (12, 16), (20, 28)]
+    )
+    figure, _ = py4DSTEM.show(found)
+    figure.savefig(HERE / "preview.png", dpi=90)
 
 
 def signs() -> None:
@@ -62,4 +73,5 @@ def signs() -> None:
 
 if __name__ == "__main__":
     from_demo()
+    preview()
     signs()
