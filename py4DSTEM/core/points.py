@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from py4DSTEM.core.calibration import Calibration, Measured, updated
 from py4DSTEM.core.history import History
-from py4DSTEM.errors import ShapeError
+from py4DSTEM.errors import ParameterError, ShapeError
 
-__all__ = ["PointTable"]
+__all__ = ["FARTHEST_PX", "PointTable"]
+
+FARTHEST_PX = 1e6
+"""Positions beyond this are no places on a detector."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,28 @@ class PointTable:
         flat = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
         return np.stack(np.divmod(flat, max(self.shape[1], 1)), axis=-1)
 
+    @property
+    def positions_px(self) -> NDArray[np.float64]:
+        """Raw detector position (qx, qy) of every point, (n, 2) float64.
+
+        NaN where there is none: a coordinate that is not finite, or a million pixels away.
+
+        Raises
+        ------
+        ParameterError
+            There are no fields ``qx, qy`` that hold numbers.
+        """
+        names = self.dtype.names or ()
+        if not all(name in names and self.dtype[name].kind in "iuf" for name in ("qx", "qy")):
+            raise ParameterError(
+                f"points need fields qx and qy that hold numbers; these have {self.dtype}"
+            )
+        raw = np.empty((len(self), 2))
+        raw[:, 0], raw[:, 1] = self.points["qx"], self.points["qy"]
+        if len(raw) and not np.abs(raw).max() < FARTHEST_PX:  # NaN compares as beyond
+            raw[~(np.abs(raw) < FARTHEST_PX).all(axis=1)] = np.nan
+        return raw
+
     def vectors(self, unit: str | None = None) -> NDArray[np.float64]:
         """Calibrated scattering vectors of every point, (n, 2) float64.
 
@@ -98,8 +123,8 @@ class PointTable:
         unit = self.vector_unit if unit is None else unit
         rx, ry = self.positions.T
         origin = self.calibration.origins(self.shape)[rx, ry]
-        raw = np.stack([self.points["qx"], self.points["qy"]], axis=-1).astype(np.float64)
-        calibrated: NDArray[np.float64] = (raw - origin) @ self.calibration.Q_matrix(unit).T
+        offsets = self.positions_px - origin
+        calibrated: NDArray[np.float64] = offsets @ self.calibration.Q_matrix(unit).T
         return calibrated
 
     @property

@@ -187,27 +187,23 @@ def lattice_origins(peaks: PointTable) -> tuple[Float, str]:
     count = len(peaks.offsets) - 1
     known = peaks.calibration.origin_px is not None
     position = np.repeat(np.arange(count), np.diff(peaks.offsets))
+    places = peaks.positions_px
     if known:
         origins = np.array(peaks.calibration.origins(peaks.shape)).reshape(-1, 2)
         center = np.array(peaks.calibration.mean_origin_px)
     else:
         origins = np.full((count, 2), np.nan)
-        brightest = _raw(peaks, _least(position, -peak_amplitudes(peaks.points)))
+        brightest = places[_least(position, -peak_amplitudes(peaks.points))]
         brightest = brightest[np.isfinite(brightest).all(1)]
         center = np.median(brightest, axis=0) if len(brightest) else np.zeros(2)
     lost = np.asarray(~np.isfinite(origins).all(axis=1))
     if lost.any():
-        distance = np.linalg.norm(_raw(peaks, slice(None)) - center, axis=1)
+        distance = np.linalg.norm(places - center, axis=1)
         nearest = _least(position, distance)
         nearest = nearest[lost[position[nearest]] & np.isfinite(distance[nearest])]
         origins[lost] = center
-        origins[position[nearest]] = _raw(peaks, nearest)
+        origins[position[nearest]] = places[nearest]
     return origins, "the calibration" if known else "the brightest peaks"
-
-
-def _raw(peaks: PointTable, rows: slice | NDArray[np.int64]) -> Float:
-    points = peaks.points[rows]
-    return np.stack([points["qx"], points["qy"]], -1).astype(np.float64)
 
 
 def _least(position: NDArray[np.int64], score: Float) -> NDArray[np.int64]:
@@ -285,15 +281,16 @@ def _some_positions(peaks: PointTable, most: int = POSITIONS) -> NDArray[np.int6
 
 def _padded(peaks: PointTable, chosen: NDArray[np.int64]) -> tuple[Float, Float]:
     origins, _ = lattice_origins(peaks)
+    places = peaks.positions_px
     matrix = peaks.calibration.Q_matrix("px")
     vectors = np.full((len(chosen), MOST_PEAKS, 2), np.nan)
     weight = np.zeros((len(chosen), MOST_PEAKS))
     for row, p in enumerate(chosen):
-        points = peaks.points[peaks.offsets[p] : peaks.offsets[p + 1]]
-        v = (np.stack([points["qx"], points["qy"]], -1) - origins[p]) @ matrix.T
+        own = slice(peaks.offsets[p], peaks.offsets[p + 1])
+        v = (places[own] - origins[p]) @ matrix.T
         order = np.argsort(np.hypot(v[:, 0], v[:, 1]), kind="stable")[:MOST_PEAKS]
         vectors[row, : len(order)] = v[order]
-        weight[row, : len(order)] = peak_amplitudes(points[order])
+        weight[row, : len(order)] = peak_amplitudes(peaks.points[own][order])
     used = np.flatnonzero(np.isfinite(vectors).all(-1).any(0))
     most = max(int(used.max(initial=0)) + 1, 2)
     return vectors[:, :most], weight[:, :most]

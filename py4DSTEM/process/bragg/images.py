@@ -39,7 +39,8 @@ class BraggVirtualImages(Analysis, kind="bragg-virtual-images", version=1):
     def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
         """The stack of images of a table of peaks; `options` are not needed."""
         self.check(value)
-        intensity = np.nan_to_num(_column(value, "intensity"))
+        intensity = _column(value, "intensity")
+        intensity = np.where(np.isfinite(intensity), intensity, 0.0)
         images = [self._image(value, d, intensity) for d in self.detectors.values()]
         history = self.history(value.history)
         names = tuple(self.detectors)
@@ -160,7 +161,7 @@ def masked(
 
 def _weights_of(detector: Detector, peaks: PointTable) -> Float:
     """Weight of every peak: detectors without a centre follow the origin of each position."""
-    points = np.stack([_column(peaks, "qx"), _column(peaks, "qy")], axis=-1)
+    points = peaks.positions_px
     if isinstance(detector, Mask):
         fits = peaks.Q_shape is None or detector.data.shape == tuple(peaks.Q_shape)
         if not fits:

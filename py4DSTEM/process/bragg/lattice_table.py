@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.points import PointTable
+from py4DSTEM.core.points import FARTHEST_PX, PointTable
 from py4DSTEM.process.bragg.basis import Basis, lattice_origins
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class PeakColumns:
         covariances, weights = _covariances(columns, intensity, options.weights)
         origins, source = lattice_origins(peaks)
         return cls(
-            points=np.stack([columns["qx"], columns["qy"]], -1),
+            points=peaks.positions_px,
             covariances=covariances,
             intensity=intensity,
             amplitude=np.sqrt(intensity),
@@ -155,8 +155,10 @@ def _columns(peaks: PointTable) -> dict[str, Float]:
     """The fields that matter, as float64, taken from the table in one go."""
     from numpy.lib.recfunctions import structured_to_unstructured
 
-    wanted = ("qx", "qy", "intensity", "sigma_qx", "sigma_qy", "cov_qxqy")
+    wanted = ("intensity", "sigma_qx", "sigma_qy", "cov_qxqy")
     names = [name for name in wanted if name in (peaks.dtype.names or ())]
+    if not names:
+        return {}
     rows = structured_to_unstructured(peaks.points[names], dtype=np.float64)
     return dict(zip(names, np.ascontiguousarray(rows.T), strict=True))
 
@@ -181,7 +183,11 @@ def _covariances(
     """
     out = np.zeros((len(intensity), 3))
     if weights == "sigma" and {"sigma_qx", "sigma_qy"} <= set(columns):
-        x, y = columns["sigma_qx"] ** 2, columns["sigma_qy"] ** 2
+        # What is no uncertainty (zero, negative, or too large to be squared) is not known.
+        x, y = (
+            np.where((s > 0) & (s < FARTHEST_PX), s, np.nan) ** 2
+            for s in (columns["sigma_qx"], columns["sigma_qy"])
+        )
         mixed = columns.get("cov_qxqy", np.zeros(len(x)))
         known = np.isfinite(x) & np.isfinite(y) & (x * y > mixed * mixed)
         if known.any():

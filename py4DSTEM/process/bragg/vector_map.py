@@ -153,7 +153,6 @@ def _raw(peaks: PointTable, sampling: float) -> tuple[Float, tuple[int, int], Ca
             "a raw Bragg vector map needs the shape of the patterns: give the peaks Q_shape=, or "
             "an origin and centered=True"
         )
-    raw = np.stack([peaks.points["qx"], peaks.points["qy"]], axis=-1).astype(np.float64)
     known = peaks.calibration
     x, y = (
         replace(a, step=a.step / sampling, offset=a.offset + a.step * (0.5 / sampling - 0.5))
@@ -167,7 +166,7 @@ def _raw(peaks: PointTable, sampling: float) -> tuple[Float, tuple[int, int], Ca
         ellipse=known.ellipse and known.ellipse.scaled(sampling),
     )
     shape = math.ceil(peaks.Q_shape[0] * sampling), math.ceil(peaks.Q_shape[1] * sampling)
-    return (raw + 0.5) * sampling - 0.5, shape, calibration
+    return (peaks.positions_px + 0.5) * sampling - 0.5, shape, calibration
 
 
 def _centered(peaks: PointTable, sampling: float) -> tuple[Float, tuple[int, int], Calibration]:

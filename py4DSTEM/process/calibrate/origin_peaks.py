@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from py4DSTEM.core.points import PointTable
+from py4DSTEM.core.points import FARTHEST_PX, PointTable
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.process.calibrate.origin_fit import (
     NORMAL_MEDIAN_SQUARE,
@@ -27,6 +27,8 @@ _REWEIGHTED = 5
 _FAR = 5.0
 _POSITIONS = 100
 _MOST_PAIRS = 20_000
+LEAST_SIGMA_PX = 1e-9
+"""A smaller uncertainty is none."""
 
 
 def origin_of_peaks(
@@ -68,7 +70,10 @@ def origin_of_peaks(
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """Peaks of all positions in one row: position p (n,), q and sigma (n, 2), brightness (n,)."""
+    """Peaks of all positions in one row: position p (n,), q and sigma (n, 2), brightness (n,).
+
+    `intensity` is the share of that of the position, so that no position outweighs the others.
+    """
 
     p: NDArray[np.int64]
     q: Float
@@ -88,12 +93,12 @@ class _Table:
             known = peaks.points[name] if name in names else np.full(len(peaks), default)
             return np.asarray(known, np.float64)
 
-        q = np.stack([column("qx", np.nan), column("qy", np.nan)], axis=-1)
+        q = peaks.positions_px
         sigma = np.stack([column("sigma_qx", np.nan), column("sigma_qy", np.nan)], axis=-1)
         p = peaks.positions @ np.array([peaks.shape[1], 1])
         usable = np.isfinite(q).all(1) & asked.ravel()[p]
-        bright = np.nan_to_num(column("intensity", 1.0))
-        return cls(p[usable], q[usable], sigma[usable], bright[usable], peaks.shape, asked)
+        bright = _shares(column("intensity", 1.0)[usable], p[usable])
+        return cls(p[usable], q[usable], sigma[usable], bright, peaks.shape, asked)
 
     @cached_property
     def apart(self) -> float:
@@ -164,6 +169,10 @@ class _Table:
         if not len(pairs):
             return None
         pairs = chosen[pairs[:: max(1, len(pairs) // _MOST_PAIRS)]]
+        # A peak that was found twice is no pair.
+        pairs = pairs[np.hypot(*(self.q[pairs[:, 0]] - self.q[pairs[:, 1]]).T) > search]
+        if not len(pairs):
+            return None
         middles = self.q[pairs].mean(axis=1)
         tree = cKDTree(middles)
         votes = tree.query_ball_point(middles, search / 2, return_length=True)
@@ -184,12 +193,24 @@ class _Table:
     def improved(self, origin: Float, search: float) -> _Found:
         """Weighted mean of the direct peak and of all pairs of each position."""
         first, second = self._matched(origin, search)
-        known = bool(np.isfinite(self.sigma).all() and (self.sigma > 0).all())
+        known = bool(((self.sigma > LEAST_SIGMA_PX) & (self.sigma < FARTHEST_PX)).all())
         variance = self.sigma**2 if known else np.ones_like(self.sigma)
         middle = (self.q[first] + self.q[second]) / 2
         spread = (variance[first] + variance[second]) / 4
         spread[first == second] = variance[first[first == second]]
         return _averaged(self.p[first], middle, spread, origin, known)
+
+
+def _shares(intensity: Float, p: NDArray[np.int64]) -> Float:
+    """Intensity of every peak over that of the brightest of its position; 0 where not known.
+
+    Ones at positions where none is known.
+    """
+    known = np.isfinite(intensity) & (intensity > 0)
+    bright = np.where(known, intensity, 0.0)
+    most = np.zeros(p.max(initial=-1) + 1)
+    np.maximum.at(most, p, bright)
+    return np.divide(bright, most[p], out=np.ones(len(p)), where=most[p] > 0)
 
 
 class _Found(NamedTuple):

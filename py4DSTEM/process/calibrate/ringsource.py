@@ -170,7 +170,7 @@ def _of_points(
     if len(source) < 10:
         raise SolveError(f"no rings: {len(source)} peaks are too few")
     table = source.points
-    raw = np.stack([table["qx"], table["qy"]], axis=-1).astype(np.float64)
+    raw = source.positions_px
     start = (0.0, 0.0)
     if source.calibration.origin_px is not None:
         rx, ry = source.positions.T
@@ -181,7 +181,7 @@ def _of_points(
         start = center
     sigma = np.zeros(len(raw))
     if {"sigma_qx", "sigma_qy"} <= set(table.dtype.names or ()):
-        sigma = np.sqrt((table["sigma_qx"] ** 2 + table["sigma_qy"] ** 2) / 2)
+        sigma = np.hypot(table["sigma_qx"], table["sigma_qy"]) / math.sqrt(2)
     known = np.isfinite(raw).all(1)
     if known.sum() < 10:
         raise SolveError(f"no rings: {known.sum()} of {len(raw)} peaks have finite positions")
