@@ -205,8 +205,11 @@ class Rim:
 
     @property
     def degree(self) -> int:
-        """Degree of the polynomial that describes the filling of the disk."""
-        return 2 if self.radius_px >= 3 else int(self.radius_px >= 1.5)
+        """Degree of the polynomial that describes the filling of the disk.
+
+        In a small one a slope cannot be told from a shift of its few pixels of rim.
+        """
+        return 2 if self.radius_px >= 3 else 0
 
 
 class DiskFits(NamedTuple):
@@ -232,8 +235,10 @@ class DiskFits(NamedTuple):
 _BLURS_PX = (1.6, 1.1, 0.8)
 """Edges of the first rounds: a blurred rim is found from further away."""
 _ROUNDS = 6
-_COEFFICIENTS = (2, 4, 7)
+_COEFFICIENTS = {0: 2, 2: 7}
 """Linear coefficients of a disk and its background, by the degree of the filling."""
+_RIM_ERROR = 0.03
+"""How well the model describes pixels in the middle of the rim, as a share of the disk's height."""
 _TRUST, _REFUSE = 4.0, 8.0
 """Residuals, in sigma, from which on a pixel counts less, and not at all."""
 
@@ -253,8 +258,10 @@ def fit_disks(frames: NDArray[Any], start: Float, rim: Rim, keep: Bool) -> DiskF
     -----
     ``I(p) = P(p) S(|p - c|) + b`` with a polynomial P, so that only the rim S tells the centre c.
     Fisher scoring of the Poisson likelihood; pixels that lie beyond eight sigma (hot ones, for
-    instance) are left out.  The sigma are those of the likelihood, times the root of the reduced
-    χ² where that is above one.
+    instance) are left out.  Where many electrons have been counted, the shape of the rim limits the
+    model and not their noise: its 3 % are added to the variance, or the rim itself would be left
+    out.  The sigma are those of the likelihood, times the root of the reduced χ² where that is
+    above one.
     """
     usable: Bool = np.asarray(np.isfinite(start).all(1))
     data = _Data.of(frames, np.where(usable[:, None], start, 0.0), rim, keep)
@@ -372,7 +379,9 @@ def _weights(
     """Weight of each pixel (n, m), and the reduced χ² (n,)."""
     height = np.maximum(linear[:, :1], 0.0)
     floor = np.maximum(0.02 * height, 0.2 if rim.counts else 1e-12)
-    variance = np.maximum(model, floor)
+    share = np.clip((model - linear[:, -1:]) / np.maximum(height, floor), 0.0, 1.0)
+    rim_error = _RIM_ERROR * height * 4 * share * (1 - share)
+    variance = np.maximum(model, floor) + rim_error**2
     scaled = np.abs(data.values - model) / np.sqrt(variance)
     # Half the residuals of a normal distribution are below 0.6745 sigma.
     spread = 1.4826 * np.median(np.where(data.known, scaled, 0.0), axis=1, keepdims=True)
