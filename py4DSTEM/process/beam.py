@@ -97,6 +97,18 @@ def _region(
 def find_beam(cube: Cube, samples: int = SAMPLES) -> Beam:
     """Centre and radius of the unscattered beam from a few patterns; for a first look.
 
+    Parameters
+    ----------
+    cube : DataCube
+    samples : int
+        Patterns that are averaged, spread over the scan.
+
+    Returns
+    -------
+    Beam
+        ``.center`` (qx, qy) and ``.radius_px`` in pixels; `measure_probe` and `measure_origin` are
+        the precise ways.
+
     Examples
     --------
     >>> import numpy as np

@@ -272,12 +272,38 @@ def repair_pixels(cube: C, mask: ArrayLike | HotPixels, *, neighbours: int = 8) 
 
 # ---- dark and gain -------------------------------------------------------------------------------
 def subtract_dark(cube: C, dark: DiffractionSlice | ArrayLike, *, clip_negative: bool = False) -> C:
-    """Subtract a dark pattern (Qx, Qy) from every pattern; lazy, float32."""
+    """Subtract a dark pattern from every pattern; lazy.
+
+    Parameters
+    ----------
+    cube : DataCube
+    dark : DiffractionSlice or (Qx, Qy) array
+    clip_negative : bool
+        Set what is negative to zero.
+
+    Returns
+    -------
+    DataCube
+        float32; nothing is computed before it is needed.
+    """
     return dark_gain(cube, dark, None, clip_negative=clip_negative)
 
 
 def apply_gain(cube: C, gain: DiffractionSlice | ArrayLike, *, clip_negative: bool = False) -> C:
-    """Multiply every pattern by a gain image (Qx, Qy); lazy, float32."""
+    """Multiply every pattern by a gain image; lazy.
+
+    Parameters
+    ----------
+    cube : DataCube
+    gain : DiffractionSlice or (Qx, Qy) array
+    clip_negative : bool
+        Set what is negative to zero.
+
+    Returns
+    -------
+    DataCube
+        float32; nothing is computed before it is needed.
+    """
     return dark_gain(cube, None, gain, clip_negative=clip_negative)
 
 
