@@ -77,7 +77,8 @@ def _flat_log(frames: NDArray[np.generic], epsilon: float, window: Float) -> Flo
 
 def _default_epsilon(pattern: Float) -> float:
     """The mean intensity: below it, noise would be more than the disks."""
-    mean = float(np.nanmean(pattern))
+    known = pattern[np.isfinite(pattern)]
+    mean = float(known.mean()) if known.size else 0.0
     if not (math.isfinite(mean) and mean > 0):
         raise ParameterError("the patterns have no intensity: their logarithm shows nothing")
     return mean

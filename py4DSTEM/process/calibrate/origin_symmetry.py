@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.errors import SolveError
+from py4DSTEM.errors import ShapeError, SolveError
 from py4DSTEM.process.calibrate.origin_disk import (
     EMPTY,
     FAINT,
@@ -36,6 +36,8 @@ Pair = tuple[float, float]
 
 _AT_ONCE = 1 << 19
 """Pixels of the patterns whose Fourier transforms are held at the same time, in each worker."""
+LEAST_SIDE = 4
+"""Pixels along the shorter edge below which a pattern has no symmetry to speak of."""
 _BLOCKS = 10
 """Blocks along the shorter edge of the detector, for the uncertainty: about a disk each."""
 _SMOOTH_PX = 0.7
@@ -59,6 +61,11 @@ def _in_parts(
     find: Finder, frames: NDArray[Any], expected: Float, search_px: float, keep: Bool
 ) -> Centers:
     """A few patterns at a time: what is made of each is many times as large."""
+    if min(keep.shape) < LEAST_SIDE:
+        raise ShapeError(
+            f"patterns of {keep.shape} pixels are too small for a centre of symmetry: {LEAST_SIDE} "
+            f'x {LEAST_SIDE} is the least; for small patterns use method="com"'
+        )
     count = min(32, max(1, _AT_ONCE // keep.size))
     parts = [slice(k, k + count) for k in range(0, len(frames), count)]
     found = [find(frames[s], expected[s], search_px, keep) for s in parts]
@@ -108,7 +115,8 @@ def _friedel(frames: NDArray[Any], expected: Float, search_px: float, keep: Bool
     sigma[~(sigma > 0)] = np.nan
     center = place / 2
     reason = np.zeros(len(frames), np.uint8)
-    reason[~np.isfinite(sigma).all(1)] = FAINT
+    # A centre that is not known to the region searched is none.
+    reason[~(sigma < search_px).all(1)] = FAINT
     reason[np.hypot(*(center - expected).T) > search_px + 0.5] = LOST
     reason[roots.max(axis=(1, 2), initial=0.0) <= 0] = EMPTY
     bad = (reason > 0)[:, None]
@@ -322,7 +330,7 @@ def _radial(frames: NDArray[Any], expected: Float, search_px: float, keep: Bool)
     variance = np.einsum("nij,njk,nki->ni", inverse, spread, inverse)
     sigma = np.sqrt(np.where(variance > 0, variance, np.nan))
     reason = np.zeros(len(frames), np.uint8)
-    reason[~np.isfinite(sigma).all(1)] = FAINT
+    reason[~(sigma < search_px).all(1)] = FAINT
     reason[np.hypot(*(center - expected).T) > search_px] = LOST
     reason[values.max(axis=(1, 2), initial=0.0) <= 0] = EMPTY
     bad = (reason > 0)[:, None]
