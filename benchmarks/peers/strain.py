@@ -213,7 +213,7 @@ class Scan:
         places = self.origin[:, :, None] + hk @ self.vectors @ self.distortion.T
         size = np.array(self.arrays["data"].shape[2:])
         inside = ((places >= self.radius + 1) & (places <= size - 2 - self.radius)).all(-1)
-        used = inside.any((0, 1))
+        used = ((places > -self.radius) & (places < size - 1 + self.radius)).all(-1).any((0, 1))
         places, inside = places[:, :, used], inside[:, :, used]
         return places, inside & (self._signal(places) >= self.counts)
 

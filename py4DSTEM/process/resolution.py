@@ -22,10 +22,11 @@ def edge_resolution_A(calibration: Calibration) -> float:
     """Standard deviation (Å) of the region whose strain a disk's edges measure.
 
     ``0.86 / q_r`` with the radius q_r of the disks in Å⁻¹.  What is sharp in diffraction is far
-    from the probe's centre: the edges of a disk see the strain over about twice the width of the
-    probe's intensity (first zero at ``0.61 / q_r``).  The factor is the width of the response of
-    the template fit to a step of strain in a focused, aberration-free probe, found numerically; it
-    holds from a tenth to a two-hundredth of background within ten per cent.
+    from the probe's centre: the edges of a disk are made by the tails of the probe, and see the
+    strain over a wider region than its intensity covers.  The factor is the width of the response
+    of the template fit to a step of strain in a focused, aberration-free probe, found numerically
+    for edges blurred (pixels included) by a twelfth of the radius; sharper edges see farther, about
+    in proportion.
 
     Raises
     ------

@@ -265,6 +265,9 @@ def _measurement(
             for v, sign in zip(sizes, (1, -1), strict=True)
         )
     tilt2 = float(fit.free[5]) * size**2 if lines.foreshortened else 0.0
+    if source.calibration.ellipse is not None and not per_axis:
+        # What the calibrated ellipse leaves is its error, and as much of one of the mean radius.
+        errors = (size * math.hypot(relative, (distortion.ratio - 1) / 2),) * 2
     sigma_ratio = 2 * distortion.ratio * float(np.hypot(*sigmas[2:4])) / math.sqrt(2)
     round_rings = per_axis or distortion.ratio - 1 < 3 * sigma_ratio
     ellipse = None
