@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.calibration import Ellipse
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
+from py4DSTEM.process.defects import counting_noise, hot_pixels
 
 __all__ = ["RimFit", "fit_rim", "rim_radius", "soft_disk"]
 
@@ -121,8 +122,13 @@ def _spikes(values: Float, known: Bool) -> Bool:
 
     ring = np.ones((3, 3), bool)
     ring[1, 1] = False
-    top = ndimage.maximum_filter(np.where(known, values, -np.inf), footprint=ring, mode="nearest")
-    low = ndimage.minimum_filter(np.where(known, values, np.inf), footprint=ring, mode="nearest")
+    # Beyond the border there is nothing: a pixel there must not be its own neighbour.
+    top = ndimage.maximum_filter(
+        np.where(known, values, -np.inf), footprint=ring, mode="constant", cval=-np.inf
+    )
+    low = ndimage.minimum_filter(
+        np.where(known, values, np.inf), footprint=ring, mode="constant", cval=np.inf
+    )
     top, low = np.where(np.isfinite(top), top, 0.0), np.where(np.isfinite(low), low, 0.0)
     noise = 5 * np.sqrt(np.maximum(np.abs(top), np.abs(low)))
     hot = (values > 2 * np.abs(top) + noise) & known
@@ -377,6 +383,9 @@ def fit_rim(pattern: ArrayLike, *, gain: float | None = None) -> RimFit:
     """
     values, known, gain = _checked(pattern, gain)
     known &= ~_spikes(values, known)
+    # Two hot pixels side by side are no spikes.
+    floor = counting_noise(values, 1, True) * math.sqrt(gain or 1.0)
+    known &= ~hot_pixels(np.where(known, values, np.nan), floor=floor)
     p, ceiling = _rough(values, known, gain)
     whole = np.ones(10, bool)
     whole[_RX:_E1] = math.isinf(ceiling)  # a plateau hides the slope

@@ -141,11 +141,16 @@ def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) ->
 
 
 def _probe_of(patterns: NDArray[Any]) -> Probe:
-    """The direct beam, from the pattern in which its rim is described best."""
+    """The direct beam, from the pattern, or the mean of all, in which its rim is described best.
+
+    At a low dose only the mean tells the rim; where the beam wanders or its filling changes, some
+    single pattern may do so better.
+    """
     problems, best = [], None
-    for pattern in patterns[:: max(1, len(patterns) // 9)]:
+    single = patterns[:: max(1, len(patterns) // 9)]
+    for source in (Cube(patterns[:, None]), *single):
         try:
-            probe = measure_probe(pattern)
+            probe = measure_probe(source)
         except ParameterError as error:
             problems.append(str(error))
             continue
