@@ -91,6 +91,8 @@ class MeasureOrigin(Analysis, kind="measure-origin", version=1):
             raise ParameterError("method='peaks' needs Bragg peaks: find_bragg_disks(cube, probe)")
         if method in ("auto", "disk"):
             track = self._disk(cube, samples, keep)
+            if track is not None and self._beside(track, cube, samples, keep):
+                track = None
             if track is not None and track.radius_px < LEAST_RADIUS_PX:
                 return MomentOrigin(**self._near(track), radius_px=SPOT_PX)
             if track is not None:
@@ -118,6 +120,20 @@ class MeasureOrigin(Analysis, kind="measure-origin", version=1):
                 raise
             return None
         return track if self.method == "disk" or track.found >= LEAST_FOUND else None
+
+    def _beside(self, track: Track, cube: Cube, samples: Samples, keep: NDArray[np.bool_]) -> bool:
+        """Whether `auto` found another disk, as the mask hides the unscattered one.
+
+        Then the disk is not where the centre of symmetry is.
+        """
+        if self.method != "auto" or self.center is not None or keep.all():
+            return False
+        try:
+            found = symmetry_track(samples, cube.R_shape, keep, "friedel", None, None)
+        except SolveError:
+            return False
+        away = np.hypot(*np.subtract(found.center, track.center))
+        return bool(away > track.radius_px + 1)
 
     def _beam(self, cube: Cube, samples: Samples, keep: NDArray[np.bool_]) -> Track:
         """Where the centre of mass of a disk begins; for whole patterns it does not matter."""
@@ -219,7 +235,9 @@ def measure_origin(
           known on both sides: works behind a beam stop that is masked.
         - ``"radial"``: centre about which the intensity of rings varies least.
         - ``"peaks"``: of Bragg peaks: the direct one, and the middle of all pairs q, −q.
-        - ``"auto"``: peaks of peaks; of patterns the disk where there is one, otherwise friedel.
+        - ``"auto"``: peaks of peaks; of patterns the disk where there is one, otherwise friedel;
+          friedel too where a mask leaves a disk only beside the centre of symmetry: without the
+          mask of its beam stop, another disk of a pattern would be taken for the unscattered one.
     center : (float, float), optional
         Rough (qx, qy) in pixels at the middle of the scan; None: found in a few patterns.
     radius_px : float, optional

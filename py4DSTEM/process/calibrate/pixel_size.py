@@ -231,7 +231,23 @@ class MeasurePixelSize(Analysis, kind="measure-pixel-size", version=1):
             lines = replace(lines, fix=(*lines.fix, 3))
         fit = fit_rings(rings.data, start, lines)
         history = self.history(source.history)
-        return _measurement(source, fit, lines, rings.reference, self.per_axis, history)
+        measured = _measurement(source, fit, lines, rings.reference, self.per_axis, history)
+        if not lines.foreshortened or measured.chi2 <= 1:
+            return measured
+        level = fit_rings(rings.data, start, replace(lines, foreshortened=False))
+        return _less_sure(measured, float(fit.free[4] / level.free[4]) - 1)
+
+
+def _less_sure(measured: PixelSizeMeasurement, change: float) -> PixelSizeMeasurement:
+    """Where lines disagree, the uncertainty holds how much the foreshortening moves the scale.
+
+    `change` is relative.  It counts by the share of χ² that the uncertainties do not explain: such
+    lines (merging rings of disks, few grains) are no evidence of a foreshortening.
+    """
+    doubt = abs(change) * math.sqrt(1 - 1 / measured.chi2)
+    sigmas = zip(measured.sigma_A, measured.pixel_size_A, strict=True)
+    x, y = (math.hypot(sigma, size * doubt) for sigma, size in sigmas)
+    return replace(measured, sigma_A=(x, y))
 
 
 def _measurement(
@@ -355,7 +371,9 @@ def measure_pixel_size(
     All lines of the reference are fitted at once, with one scale, the centre, what is left of the
     ellipse, one line shape (as in `measure_ellipse`) and, given three lines,
     ``R = s q - κ / (2 s q)``: thin crystals also diffract off the Bragg condition, where the vector
-    seen is ``sqrt(q² - q_z²)``.
+    seen is ``sqrt(q² - q_z²)``.  Where the lines disagree by more than their uncertainties, as the
+    merging rings of large disks do, what κ does to the scale is part of its uncertainty: the peaks
+    of `find_bragg_disks` then tell it far better than the rings.
 
     The ellipse correction T of a calibration keeps the small semi-axis and shrinks the large one to
     it, so that ``|Q_matrix (p - origin)| = 1 / d`` all around a ring needs a pixel size larger by
