@@ -19,7 +19,7 @@ from py4DSTEM.core.metadata import Metadata
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
 
-__all__ = ["Cube"]
+__all__ = ["Cube", "check_cube"]
 
 _EVERYTHING: Pairs = ((None, None), (None, None))
 
@@ -229,3 +229,12 @@ class Cube:
             probe_radius_px=probe_radius_px,
         )
         return replace(self, calibration=changed)
+
+
+def check_cube(value: object, purpose: str) -> None:
+    """Raise `ParameterError` unless `value` is a scan."""
+    if not isinstance(value, Cube):
+        raise ParameterError(
+            f"{purpose} works on a scan, not on {type(value).__name__}: use read(path), or "
+            "DataCube(array) of an array (Rx, Ry, Qx, Qy)"
+        )

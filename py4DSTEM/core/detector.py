@@ -288,7 +288,10 @@ def _encode(array: NDArray[Any]) -> dict[str, Any]:
 def _decode(value: ArrayLike | dict[str, Any]) -> Float:
     if isinstance(value, dict):
         value = _unpacked(value)
-    array = np.array(value, dtype=np.float64)
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ParameterError(f"a mask is a 2D array of weights, not {value!r}") from None
     if array.ndim != 2 or not np.isfinite(array).all():
         raise ParameterError("a mask is a 2D array of finite weights")
     array.flags.writeable = False

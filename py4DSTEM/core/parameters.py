@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["Parameters", "readable"]
+__all__ = ["Parameters", "numbers", "readable"]
 
 
 class Parameters(BaseModel):
     """A frozen pydantic model that refuses unknown keys and raises `ParameterError`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
             raise ParameterError(readable(error, type(self))) from None
+
+
+def numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
+    """`count` finite numbers, or a `ParameterError` that names the parameter.
+
+    >>> numbers("center", [3, 4.5], 2)
+    (3.0, 4.5)
+    """
+    values = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
+    try:
+        found = tuple(float(one) for one in values)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) != count or not all(map(math.isfinite, found)):
+        expected = "a finite number" if count == 1 else f"{count} finite numbers"
+        raise ParameterError(f"{name} must be {expected}, not {value!r}")
+    return found
 
 
 def readable(error: ValidationError, model: type[BaseModel]) -> str:

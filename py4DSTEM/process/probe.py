@@ -15,6 +15,7 @@ from pydantic import Field
 from py4DSTEM.core.calibration import Calibration, Ellipse
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
+from py4DSTEM.core.parameters import numbers
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.format import ReadOptions
@@ -37,6 +38,8 @@ __all__ = ["MeasureProbe", "Probe", "as_probe", "measure_probe", "synthetic_prob
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+MOST_PIXELS = 1 << 15
+"""Along an edge of a pattern: more is a mistake, and would fill the memory."""
 PIXEL_VARIANCE = 1 / 12
 """Variance (px²) by which the area of a pixel blurs an edge, whatever its direction."""
 
@@ -228,7 +231,12 @@ class Probe:
         """
         shape = self.Q_shape if Q_shape is None else _shape(Q_shape)
         disk = DiskKernel.on(shape, self.rim, self.radius_px, self.edge_px)
-        trench = trench_px or trench_radii(self.radius_px, self.edge_px, spacing_px)
+        if spacing_px is not None:
+            (spacing_px,) = numbers("spacing_px", spacing_px, 1)
+        trench = trench_radii(self.radius_px, self.edge_px, spacing_px)
+        if trench_px is not None:
+            inner, outer = numbers("trench_px", trench_px, 2)
+            trench = inner, outer
         roomy = trench[1] - trench[0] >= LEAST_TRENCH_PX
         if kind == "auto":
             kind = "patterned" if self.patterned else "edge" if roomy else "flat"
@@ -251,9 +259,9 @@ def _pm(value: float, sigma: float) -> str:
 
 
 def _shape(Q_shape: tuple[int, int]) -> tuple[int, int]:
-    shape = tuple(int(n) for n in Q_shape)
-    if len(shape) != 2 or min(shape) < 1:
-        raise ShapeError(f"Q_shape is (Qx, Qy), not {Q_shape!r}")
+    shape = tuple(int(n) for n in numbers("Q_shape", Q_shape, 2))
+    if not 1 <= min(shape) <= max(shape) <= MOST_PIXELS:
+        raise ShapeError(f"Q_shape is (Qx, Qy), from 1 to {MOST_PIXELS} pixels, not {Q_shape!r}")
     return shape[0], shape[1]
 
 
@@ -384,7 +392,8 @@ def measure_probe(
 
 
 def _as_slice(source: ArrayLike) -> DiffractionSlice:
-    array = np.asarray(source)
+    masked = isinstance(source, np.ma.MaskedArray)
+    array = np.ma.filled(source.astype(np.float64), np.nan) if masked else np.asarray(source)
     if array.ndim != 2:
         raise ShapeError(
             f"an array of shape {array.shape} is not one pattern (Qx, Qy): for a scan use "
@@ -506,12 +515,18 @@ def synthetic_probe(
     ((15.5, 15.5), 113.9)
     """
     shape = _shape(Q_shape)
+    (radius_px,), (edge_px,) = numbers("radius_px", radius_px, 1), numbers("edge_px", edge_px, 1)
     for name, value in (("radius_px", radius_px), ("edge_px", edge_px)):
-        if not (math.isfinite(value) and value > 0):
+        if value <= 0:
             raise ParameterError(f"{name} must be positive and finite, not {value!r}")
     if 2 * radius_px > min(shape):
         raise ParameterError(f"a disk of radius {radius_px} px is larger than patterns of {shape}")
-    cx, cy = ((n - 1) / 2 for n in shape) if center is None else map(float, center)
+    middle = [(n - 1) / 2 for n in shape]
+    cx, cy = numbers("center", middle if center is None else center, 2)
+    if not (-0.5 < cx < shape[0] - 0.5 and -0.5 < cy < shape[1] - 0.5):
+        raise ParameterError(f"the center {center} lies outside patterns of {shape}")
+    if not (rim is None or isinstance(rim, Ellipse)):
+        raise ParameterError(f"rim is an Ellipse(a, b, theta_rad), not {rim!r}")
     ratio, angle = (1.0, 0.0) if rim is None else (math.sqrt(rim.a / rim.b), rim.theta_rad)
     scaled = Ellipse(radius_px * ratio, radius_px / ratio, angle)
     parameters = {"Q_shape": list(shape), "radius_px": radius_px, "edge_px": edge_px}

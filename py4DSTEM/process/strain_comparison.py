@@ -170,6 +170,10 @@ def compare_strain(maps: Mapping[str, StrainMap]) -> StrainComparison:
     >>> round(comparison["a", "b", "e_xx"].offset, 6), round(comparison["a", "b", "e_xx"].rms, 6)
     (0.001, 0.0)
     """
+    if not (isinstance(maps, Mapping) and all(isinstance(m, StrainMap) for m in maps.values())):
+        raise ParameterError(
+            f'strain maps are compared by name, as {{"a": strain_map(...), ...}}, not {type(maps)}'
+        )
     if len(maps) < 2:
         raise ParameterError(f"a comparison needs two strain maps or more, not {len(maps)}")
     first = next(iter(maps.values()))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.cube import Cube, check_cube
 from py4DSTEM.core.lazy import read_block
 from py4DSTEM.errors import Cancelled, ParameterError, ShapeError
 from py4DSTEM.stream.operation import Measures, Operation, Parts, PerScan, Ragged, Reduced
@@ -69,6 +69,7 @@ def run(
     ops = [operations] if isinstance(operations, Operation) else list(operations)
     if not ops:
         raise ParameterError("run needs at least one operation")
+    check_cube(cube, ops[0].kind)
     options = options or RunOptions()
     kernels = _kernels()
     weights = None if where is None else _position_weights(where, cube.R_shape)
@@ -126,7 +127,10 @@ def _history(cube: Cube, op: Operation, where: ArrayLike | None) -> Any:
 
 
 def _position_weights(where: ArrayLike, R_shape: tuple[int, int]) -> NDArray[np.float64]:
-    weights = np.asarray(where, dtype=np.float64)
+    try:
+        weights = np.asarray(where, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ParameterError(f"where must hold bools or weights, not {where!r}") from None
     if weights.shape != R_shape:
         raise ShapeError(f"where has shape {weights.shape}, the scan {R_shape}")
     if not np.isfinite(weights).all() or (weights < 0).any():

@@ -139,6 +139,10 @@ def choose_basis(
     >>> basis.vectors.round(4).tolist(), basis.unit
     ([[0.24, 0.05], [-0.06, 0.27]], 'A^-1')
     """
+    if not isinstance(peaks, PointTable):
+        raise ParameterError(
+            f"a lattice is found in a table of Bragg peaks, not in {type(peaks).__name__}"
+        )
     unit = peaks.vector_unit
     to_px = peaks.calibration.Q_matrix("px") @ np.linalg.inv(peaks.calibration.Q_matrix(unit))
     given = [_given(name, g, to_px) for name, g in (("g1", g1), ("g2", g2))]

@@ -45,6 +45,8 @@ def _from_facts(facts: Mapping[str, Any]) -> Probe | Spot:
         return Spot(facts["sigma_px"])
     if facts.get("patterned"):
         raise ParameterError("a history does not hold the image of a patterned probe: give it")
+    if missing := {"Q_shape", "radius_px", "edge_px", "rim"} - facts.keys():
+        raise ParameterError(f"a probe given by its facts needs {', '.join(sorted(missing))} too")
     x, y = facts["Q_shape"]
     plain = synthetic_probe((x, y), facts["radius_px"], facts["edge_px"])
     return replace(plain, rim=Ellipse(*facts["rim"]))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.cube import Cube, check_cube
 from py4DSTEM.core.detector import Detector, Mask
+from py4DSTEM.core.parameters import numbers
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.kernels import compiled
@@ -109,7 +110,10 @@ def _to_parts(preview: Preview) -> dict[str, Any]:
 def _from_parts(parts: Mapping[str, Any]) -> Preview:
     known = dict(parts)
     rows, counts = known.pop("candidate_rows"), np.cumsum(known.pop("candidate_counts"))
-    candidates = [Candidate(*c, row) for c, row in zip(known["candidates"], rows, strict=True)]
+    candidates = [
+        Candidate(pixel, height, verdict, row)
+        for (pixel, height, verdict), row in zip(known["candidates"], rows, strict=True)
+    ]
     parts_of = zip([0, *counts], counts, strict=False)
     known["candidates"] = tuple(tuple(candidates[i:j]) for i, j in parts_of)
     known["peaks"] = tuple(np.split(known["peaks"], np.cumsum(known.pop("peak_counts"))[:-1]))
@@ -180,13 +184,14 @@ def preview_bragg_disks(
 def _patterns(
     cube: Cube, positions: Sequence[tuple[int, int]] | None
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    check_cube(cube, "the search for Bragg disks")
     if positions is None:
         spread, patterns = sample_patterns(cube, 25)
         six = np.unique(np.linspace(0, len(spread) - 1, 6).round().astype(int))
         return spread[six], patterns[six]
     if not len(positions):
         raise ParameterError("no positions to look at: give at least one (rx, ry)")
-    for rx, ry in positions:
+    for rx, ry in (numbers("a position", place, 2) for place in positions):
         if not (0 <= rx < cube.R_shape[0] and 0 <= ry < cube.R_shape[1]):
             raise ParameterError(f"position {(rx, ry)} is outside the scan of {cube.R_shape}")
     return np.array(positions), np.stack([cube[int(x), int(y)].data for x, y in positions])

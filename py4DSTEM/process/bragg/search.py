@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.cube import Cube, check_cube
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
 from py4DSTEM.kernels.twins_disks import correlation
@@ -88,6 +88,7 @@ def sample_patterns(
 
     `weights` (Rx, Ry): only positions above zero, if there are any.
     """
+    check_cube(cube, "the search for Bragg disks")
     side = max(1, math.isqrt(samples))
     xs, ys = (
         np.unique(np.linspace(0, n - 1, min(side, n)).round().astype(int)) for n in cube.R_shape

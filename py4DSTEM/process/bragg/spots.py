@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Detector
+from py4DSTEM.core.parameters import numbers
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.bragg.detect import find_bragg_disks
 from py4DSTEM.process.bragg.peaks import BraggPeaks
@@ -92,6 +93,7 @@ def find_spots(
         _, patterns = sample_patterns(cube, 25, weights)
         sigma_px, doubt, count = _spot_width(patterns, parameters.get("saturation"))
         reported = {"sigma_px_uncertainty": doubt, "spots_measured": count}
+    (sigma_px,) = numbers("sigma_px", sigma_px, 1)
     settings = {"slope": 0.0, **parameters}
     found = find_bragg_disks(
         cube, Spot(float(sigma_px)), where=where, mask=mask, options=options, **settings
