@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,6 +137,6 @@ def _table(ax: Axes, entries: Sequence[QualityEntry]) -> None:
     ax.set_ylim(len(entries) - 0.5, -0.5)
     for line, entry in enumerate(entries):
         ax.plot(0.02, line, "o", color=_VERDICTS[entry.verdict], markersize=8)
-        style = {"va": "center", "fontsize": "small", "parse_math": False}
+        style: dict[str, Any] = {"va": "center", "fontsize": "small", "parse_math": False}
         ax.text(0.07, line, entry.name, **style)
         ax.text(0.98, line, entry.shown, ha="right", **style)

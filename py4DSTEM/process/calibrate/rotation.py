@@ -5,22 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.detector import AnyDetector, Detector, Mask
+from py4DSTEM.core.detector import AnyDetector, Detector, Mask, MaskArray
 from py4DSTEM.core.history import History
-from py4DSTEM.core.slices import RealSlice
+from py4DSTEM.core.slices import DiffractionSlice, RealSlice
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.beam import Beam, find_beam
 from py4DSTEM.process.calibrate.curl import DeflectionField, LeastCurl
-from py4DSTEM.process.calibrate.parallax import measure_parallax
+from py4DSTEM.process.calibrate.parallax import Parallax, measure_parallax
+from py4DSTEM.process.calibrate.shadow import Shadow, match_shadow
 from py4DSTEM.process.com import center_of_mass
 from py4DSTEM.process.virtual import virtual_images
 from py4DSTEM.stream.analysis import Analysis
@@ -56,7 +57,7 @@ class RotationMeasurement:
         What told them apart: "dark field", "skewness", "near", "defocus" or "deflection".
     residual : float
         What is left, as a share of the whole (rms): of the curl for "curl", of the shifts of the
-        images for "shadow".
+        images for "shadow", or of the contrast of the shadow image.
     method : str
     curve : mapping of str to array
         ``angles_rad`` (n,), and for both flips (False, True) ``curl_rms`` and ``div_rms`` (2, n)
@@ -135,6 +136,10 @@ class MeasureRotation(Analysis, kind="measure-rotation", version=1):
     defocus: Literal["under", "over"] | None = Field(
         None, description="Sign of the defocus where known; chooses the half turn for shadow."
     )
+    shadow: MaskArray | None = Field(
+        None,
+        description="For shadow: one defocused pattern; none: the scan itself is defocused.",
+    )
     mask: AnyDetector | None = Field(None, description="Weights for the centre of mass.")
 
     cites: ClassVar[tuple[str, ...]] = (
@@ -142,6 +147,12 @@ class MeasureRotation(Analysis, kind="measure-rotation", version=1):
         "10.1017/S1431927621000477",
     )
     accepts: ClassVar[tuple[type, ...]] = (Cube, RealSlice)
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Self:
+        if self.shadow is not None and self.method != "shadow":
+            raise ValueError("a shadow image is for method='shadow'")
+        return self
 
     def apply(
         self, value: Cube | RealSlice, options: RunOptions | None = None
@@ -187,13 +198,13 @@ class MeasureRotation(Analysis, kind="measure-rotation", version=1):
         return _HalfTurn.of(weighted.likeness_z(best, dark), "dark field")
 
     def _shadow(self, cube: Cube, options: RunOptions | None) -> RotationMeasurement:
-        shifts = measure_parallax(cube, options=options)
-        flip = shifts.mirrored if self.flip is None else self.flip
-        angle, sigma = shifts.rotation(flip)
+        found = self._found(cube, options)
+        flip = found.mirrored if self.flip is None else self.flip
+        angle, sigma = found.rotation(flip)
         turn = self._shadow_half_turn(cube, angle, flip, options)
-        defocus, sigma_defocus = shifts.defocus_A(flip)
+        defocus, sigma_defocus = found.defocus_A(flip)
         sign = -1.0 if turn.turned else 1.0
-        residuals = shifts.misfit(False), shifts.misfit(True)
+        residuals = found.misfit(False), found.misfit(True)
         return RotationMeasurement(
             rotation_rad=_wrapped(angle + (math.pi if turn.turned else 0.0)),
             flip=flip,
@@ -203,12 +214,18 @@ class MeasureRotation(Analysis, kind="measure-rotation", version=1):
             half_turn_by=turn.by,
             residual=residuals[flip],
             method="shadow",
-            curve=shifts.curve(_curve_angles()),
+            curve=found.curve(_curve_angles()),
             defocus_A=sign * defocus,
             sigma_defocus_A=sigma_defocus,
             calibration=cube.calibration,
             history=self.history(cube.history),
         )
+
+    def _found(self, cube: Cube, options: RunOptions | None) -> Parallax | Shadow:
+        """What turns detector offsets into displacements of the image, for underfocus."""
+        if self.shadow is None:
+            return measure_parallax(cube, options=options)
+        return match_shadow(cube, self.shadow, self.flip, options=options)
 
     def _shadow_half_turn(
         self, cube: Cube, angle: float, flip: bool, options: RunOptions | None
@@ -277,6 +294,15 @@ def _deflection(
     return com
 
 
+def _pattern(shadow: DiffractionSlice | ArrayLike) -> Float:
+    image = np.asarray(shadow.data if isinstance(shadow, DiffractionSlice) else shadow, np.float64)
+    if image.ndim != 2:
+        raise ShapeError(f"a shadow image is one pattern (Qx, Qy), not of shape {image.shape}")
+    if not np.isfinite(image).all():
+        raise ParameterError("the shadow image holds values that are NaN or infinite: repair them")
+    return image
+
+
 def _curve_angles() -> Float:
     return np.linspace(-math.pi / 2, math.pi / 2, _CURVE_STEPS)
 
@@ -289,6 +315,7 @@ def measure_rotation(
     flip: bool | None = None,
     near_deg: float | None = None,
     defocus: Literal["under", "over"] | None = None,
+    shadow: DiffractionSlice | ArrayLike | None = None,
     mask: Detector | ArrayLike | None = None,
     options: RunOptions | None = None,
 ) -> RotationMeasurement:
@@ -301,14 +328,18 @@ def measure_rotation(
     method : "curl" or "shadow"
         "curl": the deflection by a potential has no curl: the rotation and flip that leave the
         least.  "shadow": in a defocused scan the image seen by a bright-field pixel k is displaced
-        by ``λ defocus k``: the rotation and flip that turn k into the displacements.
+        by ``λ defocus k``: the rotation and flip that turn k into the displacements.  Or, with
+        `shadow`, where one defocused pattern shows what the image of the scan shows.
     flip : bool, optional
         Whether x and y are exchanged before the rotation; None: measured.
     near_deg : float, optional
         The rotation, known to better than 90°: chooses the half turn.
     defocus : "under" or "over", optional
         For "shadow": its sign (underfocus, C10 < 0: crossover behind the entrance surface), which
-        chooses the half turn.
+        chooses the half turn; of the scan, or of the pattern `shadow`.
+    shadow : DiffractionSlice or (Qx, Qy) array, optional
+        A pattern taken in the scanned area with a strongly defocused probe: its bright disk is a
+        shadow image of the specimen.  The scan is then the one in focus; `method` is "shadow".
     mask : Detector or (Qx, Qy) array, optional
         Weights for the centre of mass.
     options : RunOptions, optional
@@ -322,12 +353,14 @@ def measure_rotation(
     Raises
     ------
     ShapeError
-        The scan is smaller than 4 x 4, or `source` is no stack of "x" and "y".
+        The scan is smaller than 4 x 4, `source` is no stack of "x" and "y", or `shadow` has another
+        shape than the patterns.
     ParameterError
         The centre of mass does not vary, or is unknown at more than half of the positions; or the
         bright disk spans too few pixels for "shadow".
     SolveError
-        "shadow": the displacements are not those of a defocus.
+        "shadow": the displacements are not those of a defocus, or the shadow image looks like no
+        place of the scan in particular.
 
     Notes
     -----
@@ -338,6 +371,12 @@ def measure_rotation(
     ``⟨(C cos θ + D sin θ)²⟩`` is at ``θ = atan2(−2⟨C D⟩, ⟨D²⟩ − ⟨C²⟩) / 2``, in closed form.  A
     plane is removed first (descan), the edges are windowed, and the frequencies weighted by what
     they tell.  sigma is a jackknife over blocks of the scan.
+
+    Shadow image: underfocus (positive `defocus`) shows the place ``R0 − λ defocus R(θ) k`` in pixel
+    k, upside down, overfocus upright.  Image and shadow are compared at all angles, scales and
+    places and for both flips, by their normalised correlation, then by least squares; the shadow
+    must span a third of the scan or more, and be an image of the same contrast (not of a dark
+    field).  Without a sign of the defocus the half turn is that of the curl.
 
     Curl and displacement leave the half turn open.  For a scan it is chosen so that the phase is
     bright where electrons are scattered beyond the bright disk ("dark field"); without such pixels
@@ -360,6 +399,11 @@ def measure_rotation(
     """
     weights = mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
     analysis = MeasureRotation(
-        method=method, flip=flip, near_deg=near_deg, defocus=defocus, mask=weights
+        method=method if shadow is None else "shadow",
+        flip=flip,
+        near_deg=near_deg,
+        defocus=defocus,
+        shadow=None if shadow is None else _pattern(shadow),
+        mask=weights,
     )
     return analysis.apply(source, options)
