@@ -34,6 +34,11 @@ COMPONENTS = ("e_xx", "e_yy", "e_xy", "theta")
 """Names and order of the components of a strain map."""
 SAME_LATTICE = 0.2
 """How far indices, or stretches, of a known lattice may be from whole numbers, or from one."""
+LARGEST = {"infinitesimal": (0.2, 0.2), "polar": (0.3, math.pi)}
+"""Stretch and turn (rad) from the reference up to which a method takes a lattice for the same.
+
+A turn of 0.2 adds 2 % to infinitesimal strain.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -258,6 +263,16 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 "is nothing to map"
             )
         reference, common, report = self._reference(value)
+        alike = _same_lattice(value.vectors, reference, self.method)
+        report |= {"positions of another lattice": int((mask & ~alike).sum())}
+        mask = mask & alike
+        if not mask.any():
+            stretch, turn = LARGEST[self.method]
+            raise ParameterError(
+                f"no lattice of {value.name!r} is the reference, stretched by less than "
+                f"{stretch:.0%} and turned by less than {turn:.2g} rad: choose another reference, "
+                'or method="polar" for large turns'
+            )
         values, jacobian = _STRAINS[self.method](reference, value.vectors.reshape(-1, 2, 2))
         covariance = _carried(jacobian, value.covariance)
         off = ~mask.ravel()
@@ -307,6 +322,8 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 f"the reference region holds no usable lattice ({dict(_why(lattice))}): choose "
                 "another region, or give g1 and g2"
             )
+        alike = region & _same_lattice(lattice.vectors, lattice.basis, self.method)
+        region = alike if alike.any() else region
         vectors, covariance = _median_lattice(lattice.vectors[region], lattice.basis)
         if region.sum() == 1:
             _, jacobian = _infinitesimal(vectors, vectors[None])
@@ -339,9 +356,11 @@ def strain_map(
         Direction of the x axis of the components: an angle in rad from the calibrated x towards y,
         or along the reference lattice vector ``h g1 + k g2``; None: the calibrated x.
     method : "infinitesimal" or "polar"
-        For small strain and rotation; or exact for large ones.
+        For small strain and rotation (up to 0.2 rad); or exact for large ones.
     mask : (Rx, Ry) bool, optional
-        Positions to map; others, and those without a usable lattice, are NaN.
+        Positions to map; others, and those without a usable lattice, are NaN; so are those of
+        another lattice (stretched by more than 20 %, polar 30 %: another phase or zone axis), which
+        ``report`` counts.
     resolution_A : "auto", float or None
         Standard deviation (Å) of the Gaussian over which a measurement averages the strain, for
         its part in the uncertainty; "auto": ``0.86 / q_r`` from the radius of the probe, where
@@ -434,10 +453,26 @@ def _why(lattice: LatticeFit) -> Mapping[str, Any]:
 
 def _check_lattice(vectors: Float) -> None:
     lengths = np.linalg.norm(vectors, axis=1)
-    if not np.isfinite(vectors).all() or abs(np.linalg.det(vectors)) < 1e-6 * lengths.prod():
+    area = abs(np.linalg.det(vectors))
+    if not (np.isfinite(vectors).all() and area > 1e-6 * lengths.prod()):
         raise ParameterError(
             f"the reference g1 = {vectors[0].tolist()}, g2 = {vectors[1].tolist()} spans no lattice"
         )
+
+
+def _same_lattice(vectors: Float, reference: Float, method: Method) -> Bool:
+    """Where lattices (Rx, Ry, 2, 2) are the reference (2, 2), strained and turned a little.
+
+    Another phase, another zone axis, or other vectors of the same lattice are no strain.  Turns
+    may be as large as the method allows.
+    """
+    beta = np.linalg.solve(reference, np.nan_to_num(vectors))
+    stretch = np.linalg.svd(beta, compute_uv=False)
+    turn = np.arctan2(beta[..., 0, 1] - beta[..., 1, 0], beta[..., 0, 0] + beta[..., 1, 1])
+    most_stretch, most_turn = LARGEST[method]
+    alike: Bool = (abs(stretch - 1) < most_stretch).all(-1) & (abs(turn) <= most_turn)
+    alike &= np.linalg.det(beta) > 0
+    return alike
 
 
 def _in_terms_of(lattice: LatticeFit, known: Float) -> Float:
