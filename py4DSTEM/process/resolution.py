@@ -56,7 +56,8 @@ def with_unresolved(maps: Float, covariance: Float, widths: tuple[float, float])
     ``(1 − K) m + (1 − K)² m`` (two terms of Van Cittert's series).  Where the first is more than
     noise makes of it, the square of the sum, less that noise, is added to the variances.
     """
-    kernels = [_weights(width) for width in widths]
+    # Beyond the scan a wider Gaussian is as good as level.
+    kernels = [_weights(min(width, n)) for width, n in zip(widths, maps.shape[1:], strict=True)]
     middle = math.prod(float(k[len(k) // 2]) for k in kernels)
     squares = [k**2 for k in kernels]
     out = covariance.copy()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.parameters import numbers
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import ParameterError, SolveError
 from py4DSTEM.io.store.schema import register_result
@@ -304,9 +305,9 @@ def _padded(peaks: PointTable, chosen: NDArray[np.int64]) -> tuple[Float, Float]
 def _given(name: str, g: Pair | None, to_px: Float) -> Float | None:
     if g is None:
         return None
-    vector = np.asarray(g, np.float64)
-    if vector.shape != (2,) or not np.isfinite(vector).all() or not vector.any():
-        raise ParameterError(f"{name} must be two finite numbers (x, y), not both 0; got {g!r}")
+    vector = np.array(numbers(name, g, 2))
+    if not vector.any():
+        raise ParameterError(f"{name} must be a vector (x, y), not both 0")
     moved: Float = to_px @ vector
     return moved
 

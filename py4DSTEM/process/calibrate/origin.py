@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar
@@ -15,7 +16,11 @@ from py4DSTEM.core.detector import AnyDetector, Detector, Mask
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError, SolveError
-from py4DSTEM.process.calibrate.origin_disk import DiskOrigin, kept_pixels
+from py4DSTEM.process.calibrate.origin_disk import (
+    DiskOrigin,
+    check_near_detector,
+    kept_pixels,
+)
 from py4DSTEM.process.calibrate.origin_fit import OriginFit, OriginMeasurement, Surface
 from py4DSTEM.process.calibrate.origin_moments import MomentOrigin
 from py4DSTEM.process.calibrate.origin_peaks import origin_of_peaks
@@ -84,6 +89,7 @@ class MeasureOrigin(Analysis, kind="measure-origin", version=1):
         return replace(found, history=history, name=f"origin of {value.name}")
 
     def _operation(self, cube: Cube, where: NDArray[np.bool_] | None) -> Operation:
+        self._check_lengths(cube.Q_shape)
         keep = kept_pixels(self.mask, cube.Q_shape, cube.calibration)
         samples = Samples.of(cube, where)
         method = self.method
@@ -107,6 +113,16 @@ class MeasureOrigin(Analysis, kind="measure-origin", version=1):
         track = symmetry_track(samples, cube.R_shape, keep, method, center, self.search_px)
         kind = FriedelOrigin if method == "friedel" else RadialOrigin
         return kind(**self._near(track))
+
+    def _check_lengths(self, Q_shape: tuple[int, int]) -> None:
+        """Lengths beyond the detector are mistakes, and would need windows that fill the memory."""
+        size = math.hypot(*Q_shape)
+        for name in ("radius_px", "search_px"):
+            length = getattr(self, name)
+            if length is not None and length > size:
+                raise ParameterError(f"{name}={length!r} is larger than patterns of {Q_shape}")
+        if self.center is not None:
+            check_near_detector(self.center, Q_shape)
 
     def _disk(self, cube: Cube, samples: Samples, keep: NDArray[np.bool_]) -> Track | None:
         """The track of the disk; None where `auto` had better look for something else."""
@@ -340,6 +356,7 @@ def calibrate_origin(
     )  # fmt: skip
     analysis.check(scan)
     source = scan if peaks is None else peaks
+    analysis.check(source)
     shape_of = source.shape[:2]
     if tuple(shape_of) != tuple(scan.shape[:2]):
         raise ShapeError(f"peaks of a scan of {shape_of} do not belong to one of {scan.shape[:2]}")

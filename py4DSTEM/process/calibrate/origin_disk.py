@@ -15,6 +15,7 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.history import History
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.calibrate.origin_fit import OriginMeasurement, surface_terms
 from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan
 from py4DSTEM.stream.tile import Tile
@@ -95,6 +96,15 @@ def expected_origins(
     """Origin of every position of a linear descan, (Rx, Ry, 2)."""
     plane: Float = surface_terms(R_shape, _PLANE) @ np.array([center, *descan])
     return plane.reshape(*R_shape, 2)
+
+
+def check_near_detector(center: tuple[float, float], Q_shape: tuple[int, int]) -> None:
+    """Raise `ParameterError` where a centre is farther beside the detector than that is wide."""
+    if not all(-n <= c <= 2 * n for c, n in zip(center, Q_shape, strict=True)):
+        raise ParameterError(
+            f"center={tuple(center)} is far beside patterns of {tuple(Q_shape)} pixels: give "
+            "(qx, qy) in detector pixels"
+        )
 
 
 def kept_pixels(

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.history import History
+from py4DSTEM.core.points import FARTHEST_PX
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 
@@ -252,7 +253,7 @@ def fit_origin(
     if isinstance(origin, OriginMeasurement):
         measured, values, sigma = origin, origin.origin_px, origin.sigma_px
     else:
-        values = np.asarray(origin, np.float64)
+        values = _real_origins(origin)
         _check_origins(values)
         sigma = np.zeros_like(values)
         measured = OriginMeasurement(values, sigma, {}, "given")
@@ -340,6 +341,15 @@ def _check_determined(design: Float, keep: Bool, model: str) -> None:
             f"{int(keep.sum())} usable positions do not determine a {model}: use more of them, "
             'or model="constant"'
         )
+
+
+def _real_origins(origin: ArrayLike) -> Float:
+    values = np.asarray(origin)
+    if values.dtype.kind not in "iuf":
+        raise ParameterError(f"origins are real numbers (qx, qy), not {values.dtype}")
+    values = values.astype(np.float64)
+    far = ~(np.abs(values) < FARTHEST_PX)
+    return np.where(far, np.nan, values)
 
 
 def _solve(design: Float, flat: Float, spread: Float, keep: Bool, robust: bool) -> _Solution:

@@ -16,6 +16,7 @@ from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
 from py4DSTEM.process.beam import Beam, disk_of
+from py4DSTEM.process.calibrate.origin_disk import check_near_detector
 from py4DSTEM.process.calibrate.rings import (
     Distortion,
     FoundRings,
@@ -129,6 +130,8 @@ def _of_pattern(
     source: DiffractionSlice, center: Center | None, frame: Float
 ) -> tuple[RingPixels, Distortion, float]:
     pattern = np.asarray(_real(source.data), np.float64)
+    if center is not None:
+        check_near_detector(center, (pattern.shape[0], pattern.shape[1]))
     pixels = RingPixels.of(pattern)
     if len(pixels) < 50 or not np.ptp(pixels.counts) > 0:
         raise SolveError(
