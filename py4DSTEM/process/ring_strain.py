@@ -34,13 +34,14 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 _STEP_PX = 0.5  # of the table of the ring's profile
 _MARGIN = 0.15  # of the radii: a strained ring is looked up beyond its own edges
-_BATCH = 16  # patterns fitted at once: some tens of MB of scratch
+_BATCH = 1  # patterns fitted at once: their scratch stays in the cache, each ends when it is done
 _ROUNDS = 15
 _SECTORS = 16  # pairs of opposite ones: speckles are alike in both
 _PARAMETERS = 7  # amplitude, background, e_xx, e_yy, e_xy, shift x, shift y
 _EVEN_PARAMETERS = 5  # all but the shift: those that a pair of opposite sectors tells about
 _LARGEST = 0.2
 _SETTLED = 0.1  # of the uncertainty by counting, which is the least there is
+_STILL = 1e-3  # of the same: a step that ends the fit
 _WORST_CONDITION = 1e10
 
 
@@ -158,7 +159,10 @@ class RingFits(Operation, kind="ring-fits", version=1):
             inverse = _inverse(normal)
             change = np.einsum("nij,nj->ni", inverse, score)
             fit = fit + np.where(np.isfinite(change), change, np.nan)
-        counting = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
+            counting = np.sqrt(np.diagonal(inverse, axis1=1, axis2=2))
+            # Of nothing known, no step is larger than anything: a hopeless fit ends here too.
+            if not (np.abs(change) > _STILL * counting).any():
+                break
         settled = (np.abs(change[:, 2:5]) < _SETTLED * counting[:, 2:5]).all(axis=1)
         usable = settled & (np.abs(fit[:, 2:5]).max(axis=1) < _LARGEST) & (fit[:, 0] > 0)
         scores = _sector_scores(q, basis, w * (data - model))
@@ -226,10 +230,11 @@ def _sector_scores(q: Float, basis: Float, residual: Float) -> Float:
     """
     turn = np.arctan2(q[..., 1], q[..., 0]) % np.pi
     sector = np.minimum((turn * (_SECTORS / np.pi)).astype(np.intp), _SECTORS - 1)
-    total = np.zeros((len(q), _PARAMETERS, _PARAMETERS))
-    for number in range(_SECTORS):
-        score = np.einsum("nip,np->ni", basis, np.where(sector == number, residual, 0.0))
-        total += score[:, :, None] * score[:, None, :]
+    place = (np.arange(len(q))[:, None] * _SECTORS + sector).ravel()
+    size = len(q) * _SECTORS
+    sums = [np.bincount(place, (b * residual).ravel(), size) for b in np.moveaxis(basis, 1, 0)]
+    scores = np.stack(sums, axis=-1).reshape(len(q), _SECTORS, _PARAMETERS)
+    total: Float = np.einsum("nsi,nsj->nij", scores, scores)
     return total * (_SECTORS / (_SECTORS - _EVEN_PARAMETERS))
 
 
