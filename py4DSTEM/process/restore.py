@@ -99,8 +99,8 @@ def restore_strain(
     -----
     Each component is modelled as a stationary Gaussian field e with the power spectrum
     ``P(k) = a (1 + (lx kx)² + (ly ky)²)^-(ν+1)`` (Matérn), measured through the resolution
-    ``H(k) = exp(−w² k² / 2)`` with independent noise of the variance v = median sigma²; a, lx, ly, ν
-    have the largest marginal likelihood.  In the cosine basis (DCT-II; mirror boundaries) all of
+    ``H(k) = exp(−w² k² / 2)`` with independent noise of the variance v = median sigma²; a, lx, ly,
+    ν have the largest marginal likelihood.  In the cosine basis (DCT-II; mirror boundaries) all of
     this is diagonal: the posterior mean of a coefficient c is ``H P c / (H² P + v)``, Wiener's
     filter, its variance ``P v / (H² P + v)``.
 
