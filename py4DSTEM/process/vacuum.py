@@ -123,7 +123,8 @@ def steady_positions(
     Notes
     -----
     Averaging patterns whose origin wanders widens the edge by the variance of the wander.
-    Positions within 0.2 px of the median origin are kept, or the nearest that hold 10⁵ electrons.
+    Positions within 0.2 px of the median origin are kept, or the nearest that hold 10⁵ electrons;
+    of values that are no counts, the nearest twentieth.
     """
     chosen = np.asarray(where, bool)
     beam = disk_of(mean)
@@ -131,14 +132,16 @@ def steady_positions(
     known = np.isfinite(centers).all(-1) & chosen
     if not known.any():
         raise ParameterError("the chosen scan positions hold no beam: choose others")
+    counted = cube.dtype.kind in "bui"  # values in other units do not tell how many electrons
     # Pixels that are dead at every position have no mean.
     counts = max(float(mean[np.isfinite(mean)].sum()), 1.0)
-    noise = beam.radius_px**2 / 4 / counts
+    noise = beam.radius_px**2 / 4 / counts if counted else 0.0
+    enough = ENOUGH_COUNTS / counts if counted else known.sum() / 20
     offset = centers - np.median(centers[known], axis=0)
     spread = max(float((offset[known] ** 2).mean()) - noise, 0.0)
     distance = np.where(known, np.abs(offset).max(-1), np.inf)
     near = distance <= max(TOLERANCE_PX, 3 * np.sqrt(noise))
-    fewest = min(int(np.ceil(ENOUGH_COUNTS / counts)), int(known.sum()))
+    fewest = min(int(np.ceil(enough)), int(known.sum()))
     if near.sum() < fewest:
         near = distance <= np.partition(distance.ravel(), fewest - 1)[fewest - 1]
     left = max(float(np.var(centers[near], axis=0).mean()) - noise, 0.0)
