@@ -578,7 +578,10 @@ def cepstral_strain(
         chosen = tuple(map(tuple, array.tolist()))
     pair = None
     if vectors is not None:
-        given = np.asarray(vectors, np.float64)
+        try:
+            given = np.asarray(vectors, np.float64)
+        except (TypeError, ValueError):
+            raise ParameterError(f"vectors are two rows (x, y), not {vectors!r}") from None
         if given.shape != (2, 2):
             raise ShapeError(f"vectors are two rows (x, y), not an array of {given.shape}")
         pair = tuple(map(tuple, given.tolist()))

@@ -43,6 +43,8 @@ class RestoreStrain(Analysis, kind="restore-strain", version=1):
     def apply(self, value: Any, options: RunOptions | None = None) -> StrainMap:
         """The restored map; `options` are not needed."""
         self.check(value)
+        finite = np.isfinite([getattr(value, name) for name in COMPONENTS]).all(axis=0)
+        value = replace(value, mask=value.mask & finite)
         _check(value)
         widths, resolution = _widths(value.calibration, self.resolution_A)
         restored, covariance = {}, np.full_like(value.covariance, np.nan)

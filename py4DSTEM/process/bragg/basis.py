@@ -36,6 +36,8 @@ CANDIDATES = 14
 """Shortest common differences that are tried as lattice vectors."""
 MARGIN = 0.02
 """A finer lattice must explain so much more than a coarser one to be preferred."""
+LEAST_PX = 1.0
+"""Shortest lattice vector that pixels can tell."""
 POOR, SINGLE = 0.5, 16
 """Score below which the lattices of so many single positions are tried instead."""
 
@@ -146,6 +148,8 @@ def choose_basis(
         )
     unit = peaks.vector_unit
     to_px = peaks.calibration.Q_matrix("px") @ np.linalg.inv(peaks.calibration.Q_matrix(unit))
+    if near_px is not None and not numbers("near_px", near_px, 1)[0] > 0:
+        raise ParameterError(f"near_px must be positive, not {near_px!r}")
     given = [_given(name, g, to_px) for name, g in (("g1", g1), ("g2", g2))]
     cloud = _Cloud.of(peaks, _some_positions(peaks))
     given = [None if g is None else cloud.snapped(g, near_px) for g in given]
@@ -153,6 +157,11 @@ def choose_basis(
     if report.get("score", 1.0) < POOR:
         cloud, vectors, report = _of_one_position(peaks, given, (cloud, vectors, report))
     vectors, sigma, explained, residual = _refined(cloud, vectors)
+    if not np.linalg.norm(vectors, axis=1).min() >= LEAST_PX:
+        raise ParameterError(
+            f"g1, g2 = {vectors.round(3).tolist()} px: lattice vectors below {LEAST_PX:g} px fit "
+            f"any peaks; g1 and g2 are given in {unit}, and a disk must not be found twice"
+        )
     if g1 is None and g2 is None:
         turn = _canonical(vectors)
         vectors, sigma = turn @ vectors, np.sqrt(turn**2 @ sigma**2)

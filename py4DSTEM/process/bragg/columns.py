@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from py4DSTEM.core.parameters import numbers
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import ParameterError, ShapeError
 
 __all__ = ["ragged", "to_columns", "to_csv"]
 
 POSITION = ("rx", "ry")
+MOST_POSITIONS = 1 << 28
+"""A larger scan is a mistake in the columns, and its offsets would fill the memory."""
 
 
 def to_columns(peaks: PointTable) -> dict[str, NDArray[Any]]:
@@ -75,6 +78,10 @@ def ragged(
     ShapeError
         The columns differ in length.
     """
+    if not hasattr(columns, "items"):
+        raise ParameterError(
+            f"columns are a mapping of names to arrays, or a data frame, not {type(columns)}"
+        )
     arrays = {name: np.atleast_1d(np.asarray(column)) for name, column in columns.items()}
     if missing := [name for name in (*POSITION, "qx", "qy") if name not in arrays]:
         raise ParameterError(
@@ -84,9 +91,16 @@ def ragged(
     if {a.shape for a in arrays.values()} != {(len(arrays["rx"]),)}:
         lengths = ", ".join(f"{name} {a.shape}" for name, a in arrays.items())
         raise ShapeError(f"columns are 1D and of one length, not {lengths}")
+    for name, array in arrays.items():
+        if array.dtype.kind not in "biuf" and name in {"qx", "qy", *(dtype.names or ())}:
+            raise ParameterError(f"column {name!r} must hold real numbers, not {array.dtype}")
     position = np.stack([_whole(arrays[name], name) for name in POSITION], axis=-1)
     reached = position.max(axis=0, initial=-1) + 1
-    nx, ny = map(int, reached if shape is None else shape)
+    nx, ny = map(int, reached if shape is None else numbers("shape", shape, 2))
+    if nx * ny > MOST_POSITIONS:
+        raise ParameterError(
+            f"a scan of {nx} x {ny} positions is more than {MOST_POSITIONS}: check rx, ry and shape"
+        )
     if (position < 0).any() or (reached > (nx, ny)).any():
         raise ParameterError(f"some positions (rx, ry) are outside the scan of {(nx, ny)}")
     flat = position @ np.array([ny, 1], np.int64)

@@ -118,6 +118,8 @@ def bragg_virtual_image(
     if isinstance(detector, Detector):
         stack = BraggVirtualImages(detectors={"image": detector}).apply(peaks)
         return RealSlice(stack.data[0], stack.calibration, stack.history, "Bragg virtual image")
+    if not isinstance(detector, Mapping | Sequence):
+        raise ParameterError(f"a detector shape, or several, not {type(detector).__name__}")
     named = detector if isinstance(detector, Mapping) else dict(enumerate(detector))
     return BraggVirtualImages(detectors={str(k): d for k, d in named.items()}).apply(peaks)
 

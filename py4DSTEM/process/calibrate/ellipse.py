@@ -41,6 +41,8 @@ SPOTTY = 0.3
 """Relative variation along a broad ring above which it is one of grains, not of a glass."""
 LARGEST_SIGMA = 0.05
 """A ratio less certain than this was not measured."""
+LARGEST_RATIO = 1.3
+"""Of a / b; what looks more elliptical is no ring."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +245,12 @@ def _measurement(
     sigma_h = math.sqrt(along @ covariance[2:, 2:] @ along)
     sigma_turn = math.sqrt(across @ covariance[2:, 2:] @ across) / (2 * h)
     sigma_ratio = 2 * distortion.ratio * sigma_h
+    if distortion.ratio > LARGEST_RATIO:
+        raise SolveError(
+            f"what was taken for rings would need a / b = {distortion.ratio:.3g}, more than any "
+            "lens distorts: the pattern may show no rings (a single crystal?), or the center is "
+            "wrong; give center= and inner_px=, outer_px= around the rings"
+        )
     if not sigma_ratio < LARGEST_SIGMA:
         raise SolveError(
             f"the rings do not determine an ellipse (a / b is uncertain by {sigma_ratio:.2g}): "

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.points import FARTHEST_PX, PointTable
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.process.calibrate.origin_disk import check_near_detector
 from py4DSTEM.process.calibrate.origin_fit import (
     NORMAL_MEDIAN_SQUARE,
     OriginMeasurement,
@@ -47,7 +48,7 @@ def origin_of_peaks(
         Rough origin; None: found from the brightest peaks.
     search_px : float, optional
         Farthest that the direct peak may be from a smooth descan; None: a quarter of the median
-        distance between neighbouring peaks.
+        distance between neighbouring peaks; never more than half of it.
     where : (Rx, Ry) bool, optional
 
     Notes
@@ -60,7 +61,11 @@ def origin_of_peaks(
     table = _Table.of(peaks, where)
     if not len(table.q):
         raise ParameterError("there are no peaks to measure an origin from")
-    search = search_px or table.spacing() / 4
+    spacing = table.spacing()
+    # From half the spacing on, the peak meant could be any.
+    search = spacing / 4 if search_px is None else min(search_px, spacing / 2)
+    if center is not None and peaks.Q_shape is not None:
+        check_near_detector(center, peaks.Q_shape)
     origin = table.first_guess(center, search)
     for _ in range(_ROUNDS):
         found = table.improved(origin, search)
@@ -168,12 +173,14 @@ class _Table:
         )
         if not len(pairs):
             return None
-        pairs = chosen[pairs[:: max(1, len(pairs) // _MOST_PAIRS)]]
+        every = max(1, len(pairs) // _MOST_PAIRS)
+        pairs = chosen[pairs[::every]]
         # A peak that was found twice is no pair.
         pairs = pairs[np.hypot(*(self.q[pairs[:, 0]] - self.q[pairs[:, 1]]).T) > search]
         if not len(pairs):
             return None
-        middles = self.q[pairs].mean(axis=1)
+        # In a short row as many pairs meet between two peaks as at the direct one: it votes too.
+        middles = np.concatenate([self.q[pairs].mean(axis=1), self.q[chosen[::every]]])
         tree = cKDTree(middles)
         votes = tree.query_ball_point(middles, search / 2, return_length=True)
         winner = middles[int(np.argmax(votes))]
