@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
-from py4DSTEM.core.points import PointTable
+from py4DSTEM.core.points import FARTHEST_PX, PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
 from py4DSTEM.process.beam import Beam, disk_of
@@ -188,7 +188,7 @@ def _of_points(
     known = np.isfinite(raw).all(1)
     if known.sum() < 10:
         raise SolveError(f"no rings: {known.sum()} of {len(raw)} peaks have finite positions")
-    sigma = np.where(np.isfinite(sigma), sigma, 0.0)
+    sigma = np.where(sigma < FARTHEST_PX, sigma, 0.0)
     radius = source.calibration.probe_radius_px
     inner = 3.0 if radius is None else max(3.0, 1.5 * radius)
     return (
