@@ -259,7 +259,10 @@ def _pm(value: float, sigma: float) -> str:
 
 
 def _shape(Q_shape: tuple[int, int]) -> tuple[int, int]:
-    shape = tuple(int(n) for n in numbers("Q_shape", Q_shape, 2))
+    try:
+        shape = tuple(int(n) for n in numbers("Q_shape", Q_shape, 2))
+    except ParameterError as error:
+        raise ShapeError(f"{error}: (Qx, Qy)") from None
     if not 1 <= min(shape) <= max(shape) <= MOST_PIXELS:
         raise ShapeError(f"Q_shape is (Qx, Qy), from 1 to {MOST_PIXELS} pixels, not {Q_shape!r}")
     return shape[0], shape[1]
@@ -392,8 +395,9 @@ def measure_probe(
 
 
 def _as_slice(source: ArrayLike) -> DiffractionSlice:
-    masked = isinstance(source, np.ma.MaskedArray)
-    array = np.ma.filled(source.astype(np.float64), np.nan) if masked else np.asarray(source)
+    array = np.asarray(source)
+    if isinstance(source, np.ma.MaskedArray):
+        array = source.astype(np.float64).filled(np.nan)
     if array.ndim != 2:
         raise ShapeError(
             f"an array of shape {array.shape} is not one pattern (Qx, Qy): for a scan use "

@@ -347,8 +347,8 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     "peaks are no scan": lambda: py4DSTEM.calibrate_origin(DataCube(frames()), 3),  # type: ignore[arg-type]
     **{
         f"fit origin {value!r}": lambda value=value: py4DSTEM.fit_origin(value)
-        for value in ("x", None, 3, [[["a", "b"]]], np.full((3, 4, 2), NAN), np.zeros((3, 4, 2), "c8"),
-                      np.full((3, 4, 2), 1e300), np.zeros((3, 4)), np.zeros((0, 0, 2)))
+        for value in ("x", None, 3, [[["a", "b"]]], np.full((3, 4, 2), NAN),
+                      np.zeros((3, 4, 2), "c8"), np.full((3, 4, 2), 1e300), np.zeros((3, 4)), np.zeros((0, 0, 2)))
     },
     **{
         f"rings {given}": lambda given=given: py4DSTEM.measure_ellipse(pattern(), **given)
@@ -445,8 +445,18 @@ def test_restored_strain_leaves_out_what_is_no_number() -> None:
 # ---- command line --------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "kind",
-    "measure-probe find-bragg-disks measure-origin measure-ellipse measure-rotation fit-lattice "
-    "strain-map restore-strain cepstral-strain ring-strain".split(),
+    [
+        "measure-probe",
+        "find-bragg-disks",
+        "measure-origin",
+        "measure-ellipse",
+        "measure-rotation",
+        "fit-lattice",
+        "strain-map",
+        "restore-strain",
+        "cepstral-strain",
+        "ring-strain",
+    ],
 )
 @pytest.mark.parametrize("file", ["junk.h5", "missing.h5", "strain-of-nothing.h5"])
 def test_command_line(
