@@ -290,7 +290,8 @@ def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -
     slope = _FIRST_SLOPE if wanted.slope == "auto" else wanted.slope
     edge = wanted.edge_px
     if edge is None:
-        edge = 0.5 * radius if wanted.subpixel == "fit" else radius
+        # Whole pixels count: radii a little off a whole number must not differ by a row of disks.
+        edge = max(0.25, (0.5 * radius if wanted.subpixel == "fit" else radius) - 0.25)
         search = search.choose("edge_px", edge, "at least so much of a disk must be seen")
     least = wanted.min_spacing_px
     if least is None:
