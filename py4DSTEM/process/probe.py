@@ -397,7 +397,7 @@ def measure_probe(
 def _as_slice(source: ArrayLike) -> DiffractionSlice:
     array = np.asarray(source)
     if isinstance(source, np.ma.MaskedArray):
-        array = source.astype(np.float64).filled(np.nan)
+        array = np.where(np.ma.getmaskarray(source), np.nan, array)
     if array.ndim != 2:
         raise ShapeError(
             f"an array of shape {array.shape} is not one pattern (Qx, Qy): for a scan use "

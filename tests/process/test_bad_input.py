@@ -348,7 +348,8 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
     **{
         f"fit origin {value!r}": lambda value=value: py4DSTEM.fit_origin(value)
         for value in ("x", None, 3, [[["a", "b"]]], np.full((3, 4, 2), NAN),
-                      np.zeros((3, 4, 2), "c8"), np.full((3, 4, 2), 1e300), np.zeros((3, 4)), np.zeros((0, 0, 2)))
+                      np.zeros((3, 4, 2), "c8"), np.full((3, 4, 2), 1e300),
+                      np.zeros((3, 4)), np.zeros((0, 0, 2)))
     },
     **{
         f"rings {given}": lambda given=given: py4DSTEM.measure_ellipse(pattern(), **given)
