@@ -70,7 +70,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
         ("view", "two.h5", "-o", "out.png"), 2, ("two.h5", "--dataset", "'a', 'b'")),
     "no data": (("info", "nothing.h5"), 3, ("nothing.h5",)),
     "not a scan": (
-        ("view", "image.npy", "--mean", "-o", "out.png"), 2, ("image.npy", "no 4D scan", "(24, 28)")),
+        ("view", "image.npy", "--mean", "-o", "out.png"),
+        2,
+        ("image.npy", "no 4D scan", "(24, 28)"),
+    ),
     "stream without shape": (
         ("view", "stream.npy", "-o", "out.png"), 2, ("stream.npy", "--scan-shape ROWS COLUMNS")),
     "scan shape of another size": (
