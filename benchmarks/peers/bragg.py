@@ -122,6 +122,7 @@ def serve_detector(
     parser.add_argument("--file", type=Path, required=True, help="disks128.npz or disks256.npz")
     parser.add_argument("--patterns", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=1, help="patterns so often over per call")
     parser.add_argument("--method", choices=methods, default=methods[0])
     options = parser.parse_args()
     patterns = Patterns.load(options.file, options.patterns)
@@ -134,6 +135,7 @@ def serve_detector(
 
     def check(arrays: dict) -> dict[str, float]:
         found = unpacking[0](arrays["result"])
-        return {**patterns.score(found), "patterns": len(found)} if found else {}
+        count = len(found) * options.repeats
+        return {**patterns.score(found), "patterns": count} if found else {}
 
     serve(jobs, packages, check=check)

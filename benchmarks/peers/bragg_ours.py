@@ -2,6 +2,9 @@
 
 Spacing, edge and smoothing are the settings of all peers; what counts as a disk is the default of
 the package, a significance. Probe and patterns are there before the clock starts.
+
+With ``--repeats`` the patterns are searched so often over, as one scan: choosing defaults costs the
+same for a scan of any size, and few scans have only a thousand positions.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ def make(patterns: Patterns, options):
 
     import py4DSTEM
 
-    cube = py4DSTEM.DataCube(patterns.cube)
+    cube = py4DSTEM.DataCube(np.tile(patterns.cube, (options.repeats, 1, 1, 1)))
+    rows = len(patterns.cube)
     probe = py4DSTEM.measure_probe(patterns.probe)
     run = py4DSTEM.RunOptions(workers=options.workers, progress=False)
 
@@ -33,7 +37,7 @@ def make(patterns: Patterns, options):
     def points(peaks) -> list:
         return [
             np.stack([peaks[place]["qx"], peaks[place]["qy"]], -1)
-            for place in np.ndindex(*cube.R_shape)
+            for place in np.ndindex(rows, cube.R_shape[1])
         ]
 
     return detect, points

@@ -53,8 +53,7 @@ def make_template(probe: Probe | Spot, reach_px: float) -> Template:
     centers = (np.arange(phases) + 0.5) / phases - 0.5
     table = np.zeros((phases, phases, 3, padded), np.float32)
     for a, cx in enumerate(centers):
-        for b, cy in enumerate(centers):
-            table[a, b, :, :m] = _height_and_derivatives(probe, offsets[:m], cx, cy)
+        table[a, :, :, :m] = _height_and_derivatives(probe, offsets[:m], cx, centers)
     rho = rim_radius(offsets[:, 0], offsets[:, 1], probe.rim)
     exists = (np.arange(padded) < m).astype(np.float32)
     margin = 2 * probe.edge_px + 0.7  # of a pixel's diagonal, the centre may be off its middle
@@ -77,10 +76,12 @@ def _phases(radius_px: float) -> int:
 
 
 def _height_and_derivatives(
-    probe: Probe | Spot, offsets: NDArray[np.int64], cx: float, cy: float
+    probe: Probe | Spot, offsets: NDArray[np.int64], cx: float, cy: Float
 ) -> Float:
-    x, y = (offsets - np.array([cx, cy])).T.astype(np.float64)
+    """Height and derivatives (S, 3, m) for centres at one place along x and S along y."""
+    y = offsets[:, 1] - cy[:, None]
+    x = np.broadcast_to(offsets[:, 0] - cx, y.shape)
     h = _DIFFERENCE_PX
     along_x = probe.height_at(x - h, y) - probe.height_at(x + h, y)
     along_y = probe.height_at(x, y - h) - probe.height_at(x, y + h)
-    return np.stack([probe.height_at(x, y), along_x / (2 * h), along_y / (2 * h)])
+    return np.stack([probe.height_at(x, y), along_x / (2 * h), along_y / (2 * h)], axis=1)
