@@ -139,7 +139,7 @@ def test_a_wrong_scale_is_refused():
     [
         ("Unobtainium", "known: "),
         ({"a_A": -4.0}, "positive"),
-        ({"a_A": float("nan")}, "positive"),
+        ({"a_A": float("nan")}, "finite"),
         ({"a_A": 4.0, "centring": "Q"}, "centring"),
         ({"b_A": 4.0}, "keys"),
         ({"d_A": [2.0, 1.0], "weights": [1.0]}, "weights"),
