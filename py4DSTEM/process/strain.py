@@ -466,12 +466,13 @@ def _same_lattice(vectors: Float, reference: Float, method: Method) -> Bool:
     Another phase, another zone axis, or other vectors of the same lattice are no strain.  Turns
     may be as large as the method allows.
     """
-    beta = np.linalg.solve(reference, np.nan_to_num(vectors))
-    stretch = np.linalg.svd(beta, compute_uv=False)
-    turn = np.arctan2(beta[..., 0, 1] - beta[..., 1, 0], beta[..., 0, 0] + beta[..., 1, 1])
+    beta = np.linalg.inv(reference) @ np.nan_to_num(vectors)
+    a, b, c, d = beta[..., 0, 0], beta[..., 0, 1], beta[..., 1, 0], beta[..., 1, 1]
+    # Singular values of a 2 x 2 matrix are the sum and the difference of these two.
+    even, odd = np.hypot(a + d, b - c) / 2, np.hypot(a - d, b + c) / 2
     most_stretch, most_turn = LARGEST[method]
-    alike: Bool = (abs(stretch - 1) < most_stretch).all(-1) & (abs(turn) <= most_turn)
-    alike &= np.linalg.det(beta) > 0
+    alike: Bool = (even + odd < 1 + most_stretch) & (even - odd > 1 - most_stretch)
+    alike &= abs(np.arctan2(b - c, a + d)) <= most_turn
     return alike
 
 
