@@ -1,0 +1,1 @@
+"""Detector shapes, one kind per module; `core.detector` has them all."""
