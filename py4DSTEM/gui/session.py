@@ -1,0 +1,290 @@
+"""The running program without its windows: the project, the open data, and the work on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyqtgraph.Qt import QtCore
+
+from py4DSTEM.api import DataCube, read
+from py4DSTEM.core.cube import Cube
+from py4DSTEM.errors import FormatError, Py4DSTEMError
+from py4DSTEM.gui.jobs.queue import Job, Jobs
+from py4DSTEM.gui.stage import Stage
+from py4DSTEM.gui.state.command import Command
+from py4DSTEM.gui.state.commands import AddResult, AddScan, CloseScan
+from py4DSTEM.gui.state.project import DetectorEntry, Layer, Made, Project, Result, Scan, Source
+from py4DSTEM.gui.state.undo import Undo
+from py4DSTEM.process.live.scan import FirstLook, LiveScan
+from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.options import RunOptions
+from py4DSTEM.stream.step import Described
+
+__all__ = ["OpenScan", "Session"]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenScan:
+    """The data of one scan: as the file has it, what was seen first, and what is kept of it."""
+
+    cube: Cube
+    live: LiveScan
+    first: FirstLook
+
+
+class Session(QtCore.QObject):
+    """Owns the project, the open data and the jobs; windows and panels are its guests.
+
+    Everything that changes the project goes through `do`.
+    """
+
+    changed = QtCore.Signal(object, object)
+    """(project before, project after)"""
+    opened = QtCore.Signal(str)
+    """Key of a scan whose data have just been opened."""
+    troubled = QtCore.Signal(str, object)
+    """(what was being done, the error): to be shown to the user."""
+    said = QtCore.Signal(str)
+    """A line for the status bar."""
+
+    def __init__(self, *, workers: int | None = None, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._undo = Undo()
+        self._open: dict[str, OpenScan] = {}
+        self._counter = 0
+        self.jobs = Jobs(workers, self)
+        self.stage = Stage(self)
+
+    # ---- the project -----------------------------------------------------------------------------
+    @property
+    def project(self) -> Project:
+        """The project as it is now."""
+        return self._undo.project
+
+    @property
+    def history(self) -> Undo:
+        """What can be undone and done again."""
+        return self._undo
+
+    def do(self, command: Command) -> bool:
+        """Act; an act that makes no sense is said and changes nothing."""
+        return self._step(lambda: self._undo.do(command), command.label())
+
+    def undo(self) -> None:
+        """Take the last act back."""
+        self._step(self._undo.undo, "undo")
+
+    def redo(self) -> None:
+        """Do again what was taken back."""
+        self._step(self._undo.redo, "redo")
+
+    def _step(self, step: Callable[[], Project], doing: str) -> bool:
+        before = self.project
+        try:
+            after = step()
+        except Py4DSTEMError as error:
+            self.troubled.emit(doing, error)
+            return False
+        if after is not before:
+            self._reopen_missing(after)
+            self.changed.emit(before, after)
+        return True
+
+    # ---- the data --------------------------------------------------------------------------------
+    def data(self, key: str) -> OpenScan | None:
+        """The data of a scan, None while they are being opened."""
+        return self._open.get(key)
+
+    def cube(self, key: str, *, raw: bool = False) -> Cube | None:
+        """The scan with the calibrations that are switched on, or as the file has it."""
+        data = self._open.get(key)
+        if data is None or raw:
+            return None if data is None else data.cube
+        return data.cube.replace(calibration=self.calibration(key))
+
+    def calibration(self, key: str) -> Any:
+        """Calibration of the file, with the layers that are switched on."""
+        data = self._open[key]
+        return self.project.get(key).calibrated(data.cube.calibration)
+
+    def open(self, path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Job:
+        """Open a file off the GUI thread; what is open stays as it is, whatever happens."""
+        name = os.fspath(path)
+        source = Source(path=os.path.abspath(name), options=dict(options or {}))
+        return self.jobs.submit(
+            f"open {Path(name).name}",
+            lambda _: _opened(source),
+            done=lambda found: self._show(found, source),
+            failed=lambda error: self.troubled.emit(f"open {name}", error),
+            at_once=True,
+        )
+
+    def add_cube(self, cube: Cube, name: str = "") -> Job:
+        """Show a scan that is already in memory."""
+        source = Source()
+        return self.jobs.submit(
+            f"look at {name or cube.name}",
+            lambda _: _Found({name or cube.name: _looked_at(cube)}, {}),
+            done=lambda found: self._show(found, source),
+            failed=lambda error: self.troubled.emit(f"look at {name}", error),
+            at_once=True,
+        )
+
+    def close_scan(self, key: str) -> None:
+        """Forget a scan and free what it holds."""
+        if self.do(CloseScan(key=key)):
+            self._release(key)
+
+    def close(self) -> None:
+        """End all work and free all data."""
+        self.jobs.stop()
+        for key in list(self._open):
+            self._release(key)
+        self.jobs.wait()
+
+    def _release(self, key: str) -> None:
+        data = self._open.pop(key, None)
+        if data is not None:
+            data.live.close()
+
+    def _show(self, found: _Found, source: Source) -> None:
+        for name, data in found.scans.items():
+            key = self._new_key()
+            options = source.options | ({"dataset": name} if len(found.scans) > 1 else {})
+            self._open[key] = data
+            scan = first_scan(key, name, source.replace(options=options), data)
+            self.do(AddScan(scan=scan))
+            self.opened.emit(key)
+        for name, value in found.results.items():
+            self.keep(name, value)
+
+    def _new_key(self) -> str:
+        self._counter += 1
+        return f"scan{self._counter}"
+
+    def _reopen_missing(self, project: Project) -> None:
+        """Undo may bring back a scan whose data were freed."""
+        for scan in project.scans:
+            if scan.key not in self._open and scan.source.path is not None:
+                self._reopen(scan)
+
+    def _reopen(self, scan: Scan) -> None:
+        def keep(found: _Found) -> None:
+            if any(known.key == scan.key for known in self.project.scans):
+                self._open[scan.key] = next(iter(found.scans.values()))
+                self.opened.emit(scan.key)
+
+        self.jobs.submit(
+            f"open {scan.name}",
+            lambda _: _opened(scan.source),
+            done=keep,
+            failed=lambda error: self.troubled.emit(f"open {scan.name}", error),
+            at_once=True,
+        )
+
+    # ---- steps -----------------------------------------------------------------------------------
+    def run_step(
+        self,
+        step: Described,
+        *,
+        of: str = "",
+        name: str = "",
+        done: Callable[[Any], None] | None = None,
+    ) -> Job:
+        """Run an operation or analysis as a job; its value becomes a result of the scan.
+
+        Parameters
+        ----------
+        step : Operation or Analysis
+        of : str
+            Name of the result that it is applied to; "": the scan.
+        name : str
+            Of the new result; "": the kind of the step.
+        done : callable, optional
+            Takes the value instead of it being kept as a result.
+        """
+        key = self.project.current
+        value = self.value_of(key, of)
+        made = Made(kind=step.kind, parameters=step.parameters(), of=of)
+        wish = name or step.kind.replace("-", " ")
+        return self.jobs.submit(
+            step.kind.replace("-", " "),
+            lambda options: applied(step, value, options),
+            done=done or (lambda found: self.keep(wish, found, made, key)),
+            failed=lambda error: self.troubled.emit(step.kind.replace("-", " "), error),
+        )
+
+    def value_of(self, key: str, name: str) -> Any:
+        """A result of a scan by name; "" is the calibrated scan itself."""
+        return self.cube(key) if name == "" else self.project.get(key).result(name).value
+
+    def keep(self, name: str, value: Any, made: Made | None = None, key: str = "") -> str:
+        """Add a result to a scan, under a name that is free; the name."""
+        key = key or self.project.current
+        if not any(scan.key == key for scan in self.project.scans):
+            return ""
+        free = self.project.get(key).free_name(name)
+        self.do(AddResult(key=key, result=Result(name=free, value=value, made=made)))
+        return free
+
+
+def applied(step: Described, value: Any, options: RunOptions) -> Any:
+    """What a step makes of a value: operations go through the engine, analyses apply themselves."""
+    if isinstance(step, Analysis):
+        step.check(value)
+        return step.apply(value, options)
+    return run(step, value, options=options)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """What a file holds: scans with their first look, and everything else."""
+
+    scans: dict[str, OpenScan]
+    results: dict[str, Any]
+
+
+def _opened(source: Source) -> _Found:
+    value = read(source.path or "", **source.options)
+    objects = value if isinstance(value, dict) else {Path(source.path or "scan").stem: value}
+    scans = {name: _looked_at(v) for name, v in objects.items() if isinstance(v, Cube)}
+    results = {name: v for name, v in objects.items() if not isinstance(v, Cube)}
+    if not scans and not results:
+        raise FormatError("the file holds nothing that can be shown", path=source.path)
+    return _Found(scans, results)
+
+
+def _looked_at(cube: Cube) -> OpenScan:
+    scan = cube if isinstance(cube, DataCube) else DataCube(cube.data, cube.calibration, cube.name)
+    live = LiveScan(scan)
+    return OpenScan(scan, live, live.first_look())
+
+
+def first_scan(key: str, name: str, source: Source, data: OpenScan) -> Scan:
+    """A scan as it is first shown: a bright-field disk on the beam, the middle pattern chosen."""
+    from py4DSTEM.core.selection import PointSelection
+
+    disk = data.first.detector
+    detectors = () if disk is None else (DetectorEntry(name="A", shape=disk),)
+    rx, ry = (n // 2 for n in data.cube.R_shape)
+    beam = data.first.beam
+    known = beam is None or data.cube.calibration.origin_px is not None
+    found = () if known else (Layer(name="beam", changes=_as_calibration(beam)),)
+    return Scan(
+        key=key,
+        name=name,
+        source=source,
+        detectors=detectors,
+        active="A" if detectors else "",
+        selection=PointSelection(rx, ry),
+        layers=found,
+    )
+
+
+def _as_calibration(beam: Any) -> dict[str, Any]:
+    return {"origin_px": list(beam.center), "probe_radius_px": beam.radius_px}

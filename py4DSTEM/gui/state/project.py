@@ -1,0 +1,185 @@
+"""The project: everything that is open, chosen and found, as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from py4DSTEM.core.calibration import Calibration, updated
+from py4DSTEM.core.detector import AnyDetector
+from py4DSTEM.core.parameters import Parameters
+from py4DSTEM.core.selection import AnySelection, PointSelection
+from py4DSTEM.errors import ParameterError
+
+__all__ = [
+    "DetectorEntry",
+    "Layer",
+    "Look",
+    "Made",
+    "Project",
+    "Result",
+    "Scan",
+    "Source",
+]
+
+How = Literal["mean", "max", "sum"]
+Response = Literal["sum", "com"]
+
+
+class Value(Parameters):
+    """A frozen value that can be copied with some fields changed."""
+
+    def replace(self, **changes: Any) -> Self:
+        """A checked copy with some fields changed."""
+        return type(self)(**(dict(self) | changes))
+
+
+class Source(Value):
+    """Where a scan comes from: what `py4DSTEM.read` was called with."""
+
+    path: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class DetectorEntry(Value):
+    """A detector on the pattern, its weight in the signed sum, and whether it counts."""
+
+    name: str
+    shape: AnyDetector
+    weight: float = 1.0
+    shown: bool = True
+
+
+class Made(Value):
+    """The step that made something: an operation or analysis, and what it was applied to.
+
+    `of` is the name of a result of the same scan; "" stands for the scan itself.
+    """
+
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    of: str = ""
+
+
+class Layer(Value):
+    """A measured or typed calibration that can be switched on and off without loss."""
+
+    name: str
+    value: Any = Field(default=None, exclude=True)
+    changes: dict[str, Any] = Field(default_factory=dict)
+    made: Made | None = None
+    enabled: bool = True
+
+
+class Result(Value):
+    """A value that a step made, under a name of its own."""
+
+    name: str
+    value: Any = Field(default=None, exclude=True)
+    made: Made | None = None
+
+
+class Scan(Value):
+    """One open scan with all that belongs to it.
+
+    `real` and `diffraction` say what the two images show: "" is what the detectors and the
+    selection give; otherwise the name of a result, with "/label" for one image of a stack.
+    """
+
+    key: str
+    name: str
+    source: Source = Field(default_factory=Source)
+    detectors: tuple[DetectorEntry, ...] = ()
+    active: str = ""
+    expression: str = ""
+    response: Response = "sum"
+    selection: AnySelection = Field(default_factory=lambda: PointSelection(0, 0))
+    how: How = "mean"
+    real: str = ""
+    diffraction: str = ""
+    layers: tuple[Layer, ...] = ()
+    results: tuple[Result, ...] = ()
+
+    def detector(self, name: str) -> DetectorEntry:
+        """The detector of that name."""
+        return _named(self.detectors, name, "detector")
+
+    def result(self, name: str) -> Result:
+        """The result of that name."""
+        return _named(self.results, name, "result")
+
+    def calibrated(self, calibration: Calibration) -> Calibration:
+        """`calibration` of the file with the layers that are switched on, in their order."""
+        for layer in self.layers:
+            if layer.enabled:
+                known = () if layer.value is None else (layer.value,)
+                calibration = updated(calibration, *known, **layer.changes)
+        return calibration
+
+    def free_name(self, wish: str) -> str:
+        """`wish`, or `wish` with the next number, that no result has yet."""
+        return free_name(wish, [result.name for result in self.results])
+
+
+class Look(Value):
+    """How one panel shows its image."""
+
+    scale: Literal["linear", "sqrt", "log"] | float = "linear"
+    colors: str = ""
+    clip: tuple[float, float] = (0.1, 99.9)
+    limits: tuple[float, float] | None = None
+
+
+class Project(Value):
+    """Everything that is open, chosen and found."""
+
+    scans: tuple[Scan, ...] = ()
+    current: str = ""
+    looks: dict[str, Look] = Field(default_factory=dict)
+
+    @property
+    def scan(self) -> Scan | None:
+        """The scan that is shown."""
+        return next((scan for scan in self.scans if scan.key == self.current), None)
+
+    def get(self, key: str) -> Scan:
+        """The scan with that key."""
+        found = next((scan for scan in self.scans if scan.key == key), None)
+        if found is None:
+            raise ParameterError(f"no scan {key!r} is open")
+        return found
+
+    def look(self, panel: str) -> Look:
+        """How a panel shows its image."""
+        return self.looks.get(panel, DEFAULT_LOOKS.get(panel, Look()))
+
+    def changed(self, key: str, change: Callable[[Scan], Scan]) -> Project:
+        """A copy in which one scan is replaced by `change` of it."""
+        known = self.get(key)
+        scans = tuple(change(known) if scan is known else scan for scan in self.scans)
+        return self.replace(scans=scans)
+
+
+DEFAULT_LOOKS = {"diffraction": Look(scale="sqrt"), "result": Look(scale="linear")}
+
+
+def free_name(wish: str, taken: list[str]) -> str:
+    """
+    >>> free_name("strain", ["strain", "strain 2"])
+    'strain 3'
+    """
+    name, number = wish, 1
+    while name in taken:
+        number += 1
+        name = f"{wish} {number}"
+    return name
+
+
+def _named(entries: tuple[Any, ...], name: str, what: str) -> Any:
+    found = next((entry for entry in entries if entry.name == name), None)
+    if found is None:
+        names = ", ".join(entry.name for entry in entries) or "none"
+        raise ParameterError(f"no {what} {name!r} in this scan; there is {names}")
+    return found

@@ -1,0 +1,1 @@
+"""What draws the project: images, shapes on them, profiles, lists."""
