@@ -1,0 +1,36 @@
+"""The desktop program without a screen, with settings of its own for every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("PYQTGRAPH_QT_LIB", "PyQt5")
+os.environ.setdefault("PYTEST_QT_API", os.environ["PYQTGRAPH_QT_LIB"].lower())
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from, or written to, the settings of whoever runs the tests."""
+    home: Path = tmp_path_factory.mktemp("home")
+    for name in ("config", "data", "state", "cache"):
+        (home / name).mkdir()
+        monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(home / name))
+    runtime = home / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("PY4DSTEM_HOME", str(home / "py4dstem"))
+
+
+@pytest.fixture
+def session(qtbot: object) -> Iterator[object]:
+    """A session with two workers; its threads end with the test."""
+    from py4DSTEM.gui.session import Session
+
+    made = Session(workers=2)
+    yield made
+    made.close()
