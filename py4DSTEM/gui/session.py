@@ -12,6 +12,7 @@ from pyqtgraph.Qt import QtCore
 
 from py4DSTEM.api import DataCube, read
 from py4DSTEM.core.cube import Cube
+from py4DSTEM.core.points import PointTable
 from py4DSTEM.errors import FormatError, Py4DSTEMError
 from py4DSTEM.gui.jobs.queue import Job, Jobs
 from py4DSTEM.gui.stage import Stage
@@ -51,12 +52,15 @@ class Session(QtCore.QObject):
     """(what was being done, the error): to be shown to the user."""
     said = QtCore.Signal(str)
     """A line for the status bar."""
+    rawChanged = QtCore.Signal(bool)
+    """Whether pictures are shown as the file has them, without the calibrations on top."""
 
     def __init__(self, *, workers: int | None = None, parent: Any = None) -> None:
         super().__init__(parent)
         self._undo = Undo()
         self._open: dict[str, OpenScan] = {}
         self._counter = 0
+        self._raw = False
         self.jobs = Jobs(workers, self)
         self.stage = Stage(self)
 
@@ -105,12 +109,26 @@ class Session(QtCore.QObject):
         data = self._open.get(key)
         if data is None or raw:
             return None if data is None else data.cube
-        return data.cube.replace(calibration=self.calibration(key))
+        return data.cube.replace(calibration=self._layered(key))
 
     def calibration(self, key: str) -> Any:
+        """The calibration to draw with: with the layers that are switched on, unless `raw`."""
+        return self._open[key].cube.calibration if self._raw else self._layered(key)
+
+    def _layered(self, key: str) -> Any:
         """Calibration of the file, with the layers that are switched on."""
-        data = self._open[key]
-        return self.project.get(key).calibrated(data.cube.calibration)
+        return self.project.get(key).calibrated(self._open[key].cube.calibration)
+
+    @property
+    def raw(self) -> bool:
+        """Whether pictures are shown as the file has them; work always uses the calibrations."""
+        return self._raw
+
+    @raw.setter
+    def raw(self, raw: bool) -> None:
+        if raw != self._raw:
+            self._raw = raw
+            self.rawChanged.emit(raw)
 
     def open(self, path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Job:
         """Open a file off the GUI thread; what is open stays as it is, whatever happens."""
@@ -220,8 +238,17 @@ class Session(QtCore.QObject):
         )
 
     def value_of(self, key: str, name: str) -> Any:
-        """A result of a scan by name; "" is the calibrated scan itself."""
-        return self.cube(key) if name == "" else self.project.get(key).result(name).value
+        """A result of a scan by name; "" is the calibrated scan itself.
+
+        Points that a step found in this scan are raw: they come with the calibration of now.
+        """
+        if name == "":
+            return self.cube(key)
+        result = self.project.get(key).result(name)
+        found = isinstance(result.value, PointTable) and result.made is not None
+        if not found or key not in self._open:
+            return result.value
+        return result.value.with_calibration(self._layered(key))
 
     def keep(self, name: str, value: Any, made: Made | None = None, key: str = "") -> str:
         """Add a result to a scan, under a name that is free; the name."""
