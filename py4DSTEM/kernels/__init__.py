@@ -32,6 +32,7 @@ def compiled() -> Kernels:
     from .detectors import compile_detectors
     from .disks import find_disks
     from .lattice import fit_lattices
+    from .live import add_weighted, row_prefix, turn_frames
     from .measure import measure
     from .order import histogram_digit, ordered_uint
     from .radial import radial_plan, radial_sums, radial_sums_centered
@@ -56,6 +57,9 @@ def compiled() -> Kernels:
         subtract_radial_background=subtract_radial_background,
         fit_lattices=fit_lattices,
         find_disks=find_disks,
+        turn_frames=turn_frames,
+        add_weighted=add_weighted,
+        row_prefix=row_prefix,
     )
 
 

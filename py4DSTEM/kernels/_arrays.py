@@ -54,3 +54,10 @@ def fit_array(array: np.ndarray) -> np.ndarray:
     fit = fit.view(np.uint8) if fit.dtype == bool else fit.view()
     fit.flags.writeable = False
     return fit
+
+
+def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that `fit_array` gives."""
+    native = dtype.newbyteorder("=")
+    fit = np.dtype(_STAND_IN.get(native, native))
+    return np.dtype(np.uint8) if fit == bool else fit

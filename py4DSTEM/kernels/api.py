@@ -285,6 +285,12 @@ class Kernels:
     fit_lattices : (points, covariances, strength, offsets, origins, matrix, starts, ...) \
             -> LatticeFits
         Points of every position indexed, and origin, g1, g2 fitted.
+    turn_frames : (frames (n, P), out (P, N), start) -> bool
+        Patterns put into a detector-major table.
+    add_weighted : (table (P, n), rows, weights (K, m), out (K, n), part=None) -> None
+        A weighted sum of rows of a table added.
+    row_prefix : (data (Qx, Qy, n), prefix, part=None) -> None
+        Running sums along the rows of a detector, sampled every 8 columns.
     """
 
     compile_detectors: Callable[..., Any]
@@ -305,6 +311,9 @@ class Kernels:
     subtract_radial_background: Callable[..., NDArray[np.float32]]
     find_disks: Callable[..., FoundDisks]
     fit_lattices: Callable[..., LatticeFits]
+    turn_frames: Callable[..., bool]
+    add_weighted: Callable[..., None]
+    row_prefix: Callable[..., None]
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:

@@ -11,6 +11,9 @@ from ._arrays import fit_array
 from .api import BUCKETS, Float, KeyRange, Measured, RadialSums, ThresholdCounts, bin_dtype, lowest
 from .twins_disks import find_disks as find_disks
 from .twins_lattice import fit_lattices as fit_lattices
+from .twins_live import add_weighted as add_weighted
+from .twins_live import row_prefix as row_prefix
+from .twins_live import turn_frames as turn_frames
 
 
 def _finite(frames: np.ndarray) -> tuple[Float, NDArray[np.bool_]]:

@@ -18,7 +18,7 @@ from py4DSTEM.errors import Cancelled, ParameterError, ShapeError
 from py4DSTEM.stream.operation import Measures, Operation, Parts, PerScan, Ragged, Reduced
 from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.stream.progress import reporter
-from py4DSTEM.stream.tile import Block, Tile, plan_tiles
+from py4DSTEM.stream.tile import MIN_PATTERNS, Block, Tile, plan_tiles
 
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels, Measured
@@ -226,16 +226,18 @@ def stream_tiles(
     weights: NDArray[np.float64] | None = None,
     options: RunOptions | None = None,
     label: str = "scan",
+    least_patterns: int = MIN_PATTERNS,
 ) -> Iterator[tuple[Block, T]]:
     """Apply `work` to every tile, in threads; yield results in tile order.
 
     Bounded: fewer workers run where their tiles would not fit into the budget, and at most a few
     finished results per worker wait for their turn.  Closing the iterator stops the workers.
+    A tile holds `least_patterns` where the budget allows.
     """
     options = options or RunOptions()
     budget = options.budget_bytes()
     # The tiles must not depend on the number of workers, or sums would round differently.
-    plan = plan_tiles(cube.data, budget // COPIES)
+    plan = plan_tiles(cube.data, budget // COPIES, least_patterns)
     workers = max(1, min(options.worker_count(), budget // (COPIES * plan.tile_bytes)))
     ahead = max(workers, min(workers * TILES_AHEAD, budget // plan.tile_bytes))
     blocks = [b for b in plan if weights is None or weights[b.rx, b.ry].any()]

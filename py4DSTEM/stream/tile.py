@@ -95,7 +95,7 @@ class TilePlan:
                 index += 1
 
 
-def plan_tiles(data: LazyArray, limit_bytes: int) -> TilePlan:
+def plan_tiles(data: LazyArray, limit_bytes: int, least_patterns: int = MIN_PATTERNS) -> TilePlan:
     """Choose a block shape for `data`; the same data always gives the same tiles.
 
     Parameters
@@ -103,6 +103,8 @@ def plan_tiles(data: LazyArray, limit_bytes: int) -> TilePlan:
     data : LazyArray
     limit_bytes : int
         Most that one tile may take; only reached for chunks or patterns that are that large.
+    least_patterns : int
+        As many go into a tile where they fit.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def plan_tiles(data: LazyArray, limit_bytes: int) -> TilePlan:
             "MB: give more memory, e.g. RunOptions(memory='4 GB'), or bin the detector"
         )
     share = nx * ny * pattern // SHARES
-    wanted = max(min(TARGET_BYTES, max(LEAST_BYTES, share)), MIN_PATTERNS * pattern)
+    wanted = max(min(TARGET_BYTES, max(LEAST_BYTES, share)), least_patterns * pattern)
     count = max(1, min(wanted, limit_bytes) // pattern)
     chunks = chunks_of(data)
     unit = (1, 1) if chunks is None else (min(chunks[0], nx), min(chunks[1], ny))

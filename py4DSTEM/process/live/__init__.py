@@ -1,0 +1,1 @@
+"""Virtual images and patterns that follow a hand: caches, differences, sampled sums."""
