@@ -63,11 +63,7 @@ class CloseScan(Command, kind="close"):
     key: str
 
     def apply(self, project: Project) -> Project:
-        closed = project.get(self.key)
-        scans = tuple(scan for scan in project.scans if scan is not closed)
-        last = scans[-1].key if scans else ""
-        current = last if project.current == self.key else project.current
-        return project.replace(scans=scans, current=current)
+        return project.without(project.get(self.key).key)
 
 
 class ShowScan(Command, kind="show"):
@@ -159,7 +155,11 @@ class SetDetectors(OnScan, kind="detector-preset"):
     response: Response = "sum"
 
     def change(self, scan: Scan) -> Scan:
-        active = self.detectors[0].name if self.detectors else ""
+        names = [entry.name for entry in self.detectors]
+        if len(set(names)) != len(names):
+            raise ParameterError(f"two detectors have the same name: {', '.join(names)}")
+        _check_expression(self.expression, set(names))
+        active = names[0] if names else ""
         return scan.replace(
             detectors=self.detectors,
             active=active,
@@ -183,13 +183,7 @@ class SetExpression(OnScan, kind="expression"):
     expression: str = ""
 
     def change(self, scan: Scan) -> Scan:
-        known = {entry.name for entry in scan.detectors}
-        unknown = set(Expression(self.expression).names) - known if self.expression else set()
-        if unknown:
-            raise ParameterError(
-                f"no detector {', '.join(sorted(unknown))} for {self.expression!r}; "
-                f"there is {', '.join(sorted(known)) or 'none'}"
-            )
+        _check_expression(self.expression, {entry.name for entry in scan.detectors})
         return scan.replace(expression=self.expression)
 
 
@@ -224,7 +218,7 @@ class ShowInPanel(OnScan, kind="show-in-panel"):
 
     def change(self, scan: Scan) -> Scan:
         if self.name:
-            scan.result(self.name.partition("/")[0])
+            scan.shown(self.name)
         return scan.replace(**{self.panel: self.name})
 
 
@@ -248,6 +242,8 @@ class SwitchLayer(OnScan, kind="switch-calibration"):
     enabled: bool
 
     def change(self, scan: Scan) -> Scan:
+        if scan.layer(self.name).enabled == self.enabled:
+            return scan
         layers = tuple(
             layer.replace(enabled=self.enabled) if layer.name == self.name else layer
             for layer in scan.layers
@@ -261,7 +257,8 @@ class RemoveLayer(OnScan, kind="remove-calibration"):
     name: str
 
     def change(self, scan: Scan) -> Scan:
-        return scan.replace(layers=tuple(x for x in scan.layers if x.name != self.name))
+        gone = scan.layer(self.name)
+        return scan.replace(layers=tuple(layer for layer in scan.layers if layer is not gone))
 
 
 class AddResult(OnScan, kind="result"):
@@ -270,8 +267,7 @@ class AddResult(OnScan, kind="result"):
     result: Result
 
     def change(self, scan: Scan) -> Scan:
-        if any(known.name == self.result.name for known in scan.results):
-            raise ParameterError(f"there is a result {self.result.name!r} already")
+        _check_free(scan, self.result.name)
         return scan.replace(results=(*scan.results, self.result))
 
     def label(self) -> str:
@@ -279,13 +275,19 @@ class AddResult(OnScan, kind="result"):
 
 
 class RemoveResult(OnScan, kind="remove-result"):
-    """Forget a result."""
+    """Forget a result; how it was made is kept while something is left that was made of it."""
 
     name: str
 
     def change(self, scan: Scan) -> Scan:
         gone = scan.result(self.name)
-        return scan.replace(results=tuple(r for r in scan.results if r is not gone))
+        trace = () if gone.made is None else (gone.replace(value=None),)
+        left = scan.replace(
+            results=tuple(result for result in scan.results if result is not gone),
+            removed=(*scan.removed, *trace),
+            **{panel: "" for panel in _showing(scan, self.name)},
+        )
+        return left.replace(removed=_needed(left))
 
 
 class RenameResult(OnScan, kind="rename-result"):
@@ -296,15 +298,27 @@ class RenameResult(OnScan, kind="rename-result"):
 
     def change(self, scan: Scan) -> Scan:
         scan.result(self.name)
-        if self.to != self.name and any(r.name == self.to for r in scan.results):
-            raise ParameterError(f"there is a result {self.to!r} already")
-        return scan.replace(results=tuple(map(self._renamed, scan.results)))
+        if self.to == self.name:
+            return scan
+        _check_free(scan, self.to)
+        shown = {
+            panel: self.to + getattr(scan, panel)[len(self.name) :]
+            for panel in _showing(scan, self.name)
+        }
+        parts = {
+            field: tuple(map(self._followed, getattr(scan, field)))
+            for field in ("results", "removed", "layers")
+        }
+        results = tuple(
+            result.replace(name=self.to) if result.name == self.name else result
+            for result in parts["results"]
+        )
+        return scan.replace(**{**parts, "results": results}, **shown)
 
-    def _renamed(self, result: Result) -> Result:
-        changes: dict[str, Any] = {"name": self.to} if result.name == self.name else {}
-        if result.made is not None and result.made.of == self.name:
-            changes["made"] = result.made.replace(of=self.to)
-        return result.replace(**changes) if changes else result
+    def _followed(self, entry: Any) -> Any:
+        """A result or layer, with the new name in what it was made of."""
+        made = entry.made
+        return entry if made is None else entry.replace(made=made.renamed(self.name, self.to))
 
 
 class ChangeLook(Command, kind="look"):
@@ -312,9 +326,50 @@ class ChangeLook(Command, kind="look"):
 
     panel: str
     look: Look
+    settled: bool = True
 
     def apply(self, project: Project) -> Project:
+        if project.look(self.panel) == self.look:
+            return project
         return project.replace(looks={**project.looks, self.panel: self.look})
 
     def merges_with(self, earlier: Command) -> bool:
-        return isinstance(earlier, ChangeLook) and earlier.panel == self.panel
+        return (
+            isinstance(earlier, ChangeLook)
+            and earlier.panel == self.panel
+            and not earlier.settled
+        )
+
+
+def _check_expression(expression: str, known: set[str]) -> None:
+    unknown = set(Expression(expression).names) - known if expression else set()
+    if unknown:
+        raise ParameterError(
+            f"no detector {', '.join(sorted(unknown))} for {expression!r}; "
+            f"there is {', '.join(sorted(known)) or 'none'}"
+        )
+
+
+def _check_free(scan: Scan, name: str) -> None:
+    if any(result.name == name for result in (*scan.results, *scan.removed)):
+        raise ParameterError(f"there is a result {name!r} already")
+
+
+def _showing(scan: Scan, name: str) -> list[str]:
+    """The images in which that result is shown."""
+    panels = ("real", "diffraction")
+    return [p for p in panels if getattr(scan, p) and scan.shown(getattr(scan, p))[0].name == name]
+
+
+def _needed(scan: Scan) -> tuple[Result, ...]:
+    """Of what was removed, that which something still there was made of."""
+    makers = {result.name: result.made for result in scan.removed}
+    waiting = [entry.made for entry in (*scan.results, *scan.layers)]
+    needed: set[str] = set()
+    while waiting:
+        made = waiting.pop()
+        for name in () if made is None else made.needs:
+            if name in makers and name not in needed:
+                needed.add(name)
+                waiting.append(makers[name])
+    return tuple(result for result in scan.removed if result.name in needed)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from py4DSTEM.core.calibration import Calibration, updated
 from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.core.selection import AnySelection, PointSelection
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.io.format import RawLayout
 
 __all__ = [
     "DetectorEntry",
@@ -32,15 +33,24 @@ class Value(Parameters):
     """A frozen value that can be copied with some fields changed."""
 
     def replace(self, **changes: Any) -> Self:
-        """A checked copy with some fields changed."""
+        """A checked copy with some fields changed; the value itself where nothing is."""
+        if all(_same(getattr(self, name, MISSING), new) for name, new in changes.items()):
+            return self
         return type(self)(**(dict(self) | changes))
 
 
 class Source(Value):
-    """Where a scan comes from: what `py4DSTEM.read` was called with."""
+    """Where a scan comes from: what `py4DSTEM.read` was called with; no path: from memory."""
 
     path: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("options")
+    @classmethod
+    def _layout(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """A layout of raw data that comes from a file is a table of plain values."""
+        layout = options.get("layout")
+        return options | {"layout": RawLayout(**layout)} if isinstance(layout, dict) else options
 
 
 class DetectorEntry(Value):
@@ -55,12 +65,26 @@ class DetectorEntry(Value):
 class Made(Value):
     """The step that made something: an operation or analysis, and what it was applied to.
 
-    `of` is the name of a result of the same scan; "" stands for the scan itself.
+    `of` is the name of a result of the same scan; "" stands for the scan itself.  `uses` names the
+    results that were given as parameters, as a probe is.  `layers` are the calibrations that were
+    switched on; None: those that are.
     """
 
     kind: str
     parameters: dict[str, Any] = Field(default_factory=dict)
     of: str = ""
+    uses: dict[str, str] = Field(default_factory=dict)
+    layers: tuple[str, ...] | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the results that it was made of."""
+        return tuple(name for name in (self.of, *self.uses.values()) if name)
+
+    def renamed(self, old: str, new: str) -> Made:
+        """The same step, where a result it was made of has another name."""
+        uses = {field: new if name == old else name for field, name in self.uses.items()}
+        return self.replace(of=new if self.of == old else self.of, uses=uses)
 
 
 class Layer(Value):
@@ -101,6 +125,8 @@ class Scan(Value):
     diffraction: str = ""
     layers: tuple[Layer, ...] = ()
     results: tuple[Result, ...] = ()
+    removed: tuple[Result, ...] = ()
+    """How results were made that were taken away while others, made of them, are still there."""
 
     def detector(self, name: str) -> DetectorEntry:
         """The detector of that name."""
@@ -109,6 +135,34 @@ class Scan(Value):
     def result(self, name: str) -> Result:
         """The result of that name."""
         return _named(self.results, name, "result")
+
+    def layer(self, name: str) -> Layer:
+        """The calibration of that name."""
+        return _named(self.layers, name, "calibration")
+
+    def origin_of(self, name: str) -> Result:
+        """The result of that name, or how it was made where it was taken away."""
+        gone = next((result for result in self.removed if result.name == name), None)
+        return gone or self.result(name)
+
+    def shown(self, text: str) -> tuple[Result, str]:
+        """The result that `real` or `diffraction` speaks of, and the label of one image of it."""
+        names = [r.name for r in self.results if text == r.name or text.startswith(f"{r.name}/")]
+        if not names:
+            return self.result(text), ""
+        name = max(names, key=len)
+        return self.result(name), text[len(name) + 1 :]
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """Names of the calibrations that are switched on, in their order."""
+        return tuple(layer.name for layer in self.layers if layer.enabled)
+
+    def made_by(self, kind: str, parameters: dict[str, Any], of: str, given: Any = ()) -> Made:
+        """What a step is, done now; `given` are its values by field, some of them results."""
+        known = {id(result.value): result.name for result in self.results if result.value is not None}
+        uses = {field: known[id(value)] for field, value in given if id(value) in known}
+        return Made(kind=kind, parameters=parameters, of=of, uses=uses, layers=self.enabled)
 
     def calibrated(self, calibration: Calibration) -> Calibration:
         """`calibration` of the file with the layers that are switched on, in their order."""
@@ -120,7 +174,7 @@ class Scan(Value):
 
     def free_name(self, wish: str) -> str:
         """`wish`, or `wish` with the next number, that no result has yet."""
-        return free_name(wish, [result.name for result in self.results])
+        return free_name(wish, [result.name for result in (*self.results, *self.removed)])
 
 
 class Look(Value):
@@ -158,11 +212,30 @@ class Project(Value):
     def changed(self, key: str, change: Callable[[Scan], Scan]) -> Project:
         """A copy in which one scan is replaced by `change` of it."""
         known = self.get(key)
-        scans = tuple(change(known) if scan is known else scan for scan in self.scans)
-        return self.replace(scans=scans)
+        new = change(known)
+        if new is known:
+            return self
+        return self.replace(scans=tuple(new if scan is known else scan for scan in self.scans))
+
+    def without(self, key: str) -> Project:
+        """The project as if that scan had never been open."""
+        scans = tuple(scan for scan in self.scans if scan.key != key)
+        if len(scans) == len(self.scans):
+            return self
+        last = scans[-1].key if scans else ""
+        return self.replace(scans=scans, current=last if self.current == key else self.current)
 
 
 DEFAULT_LOOKS = {"diffraction": Look(scale="sqrt"), "result": Look(scale="linear")}
+
+
+MISSING = object()
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether a change changes nothing; what would take long to compare is taken as changed."""
+    plain = isinstance(new, str | bool | int | float) and type(old) is type(new)
+    return old is new or (plain and old == new)
 
 
 def free_name(wish: str, taken: list[str]) -> str:

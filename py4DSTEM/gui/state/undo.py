@@ -41,10 +41,15 @@ class Undo:
         return self._project
 
     def do(self, command: Command) -> Project:
-        """Apply a command; one that fails leaves everything as it was."""
+        """Apply a command; one that fails, or changes nothing, leaves everything as it was."""
         before = self._project
         after = command.apply(before)
-        if self._past and command.merges_with(self._past[-1].command):
+        # After an undo the last act is an older one, which was not part of this drag.
+        joins = bool(self._past) and not self._future
+        joins = joins and command.merges_with(self._past[-1].command)
+        if after is before and not joins:
+            return after
+        if joins:
             before = self._past.pop().before
         self._past.append(_Act(command, before, after))
         del self._past[: -self._limit]
@@ -71,6 +76,26 @@ class Undo:
         self._past.clear()
         self._future.clear()
 
+    def forget_scan(self, key: str) -> None:
+        """Drop a closed scan, and all that was done to it, from the ways back and forth.
+
+        What its results hold is freed.  A scan that is open is kept.
+        """
+        if any(scan.key == key for scan in self._project.scans):
+            return
+        self._past = _without(self._past, key)
+        self._future = _without(self._future, key)
+
+    def closed_scans(self) -> tuple[str, ...]:
+        """Keys of the scans that are not open and that undo or redo would bring back.
+
+        In the order in which they would come back: the last one was closed last.
+        """
+        here = {scan.key for scan in self._project.scans}
+        acts = (*self._future, *self._past)
+        kept = (scan.key for act in acts for scan in (*act.after.scans, *act.before.scans))
+        return tuple(dict.fromkeys(key for key in kept if key not in here))
+
     @property
     def undo_label(self) -> str:
         """What `undo` would undo, or ""."""
@@ -85,3 +110,23 @@ class Undo:
     def acts(self) -> tuple[Command, ...]:
         """The commands that led here, oldest first."""
         return tuple(act.command for act in self._past)
+
+
+def _without(acts: list[_Act], key: str) -> list[_Act]:
+    """Acts as if that scan had never been open; those that were about it alone fall away."""
+    known: dict[int, Project] = {}
+
+    def clean(project: Project) -> Project:
+        # One project is the end of an act and the beginning of the next, and must stay so.
+        return known.setdefault(id(project), project.without(key))
+
+    return [
+        _Act(act.command, clean(act.before), clean(act.after))
+        for act in acts
+        if not _is_about(act.command, key)
+    ]
+
+
+def _is_about(command: Command, key: str) -> bool:
+    opened = getattr(command, "scan", None)
+    return key in (getattr(command, "key", None), getattr(opened, "key", None))
