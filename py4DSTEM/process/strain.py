@@ -158,7 +158,7 @@ class StrainMap:
 
         ``e' = A e Aᵀ`` with ``A = [[cos, sin], [−sin, cos]]``; covariances follow.
         """
-        turn = _turn(angle_rad)
+        turn = turned_axes(angle_rad)
         strain = np.stack([self.e_xx, self.e_yy, self.e_xy], axis=-1)
         e_xx, e_yy, e_xy = np.moveaxis(strain @ turn[:3, :3].T, -1, 0)
         return replace(
@@ -198,7 +198,7 @@ class StrainMap:
         )
 
 
-def _turn(angle_rad: float) -> Float:
+def turned_axes(angle_rad: float) -> Float:
     """Matrix (4, 4) from (e_xx, e_yy, e_xy, theta) to those in axes turned by `angle_rad`."""
     c, s = math.cos(angle_rad), math.sin(angle_rad)
     return np.array(
@@ -262,8 +262,8 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 f"no position of {value.name!r} has a usable lattice ({dict(_why(value))}): there "
                 "is nothing to map"
             )
-        reference, common, report = self._reference(value)
-        alike = _same_lattice(value.vectors, reference, self.method)
+        reference, common, report = self.unstrained(value)
+        alike = same_lattice(value.vectors, reference, self.method)
         report |= {"positions of another lattice": int((mask & ~alike).sum())}
         mask = mask & alike
         if not mask.any():
@@ -292,7 +292,7 @@ class MapStrain(Analysis, kind="strain-map", version=1):
             history=self.history(value.history),
             report={**report, "positions": int(mask.sum()), "resolution (A)": resolution},
         )
-        return strain if self.axis is None else strain.rotated(_angle(self.axis, reference))
+        return strain if self.axis is None else strain.rotated(axis_angle_of(self.axis, reference))
 
     def _unresolved(
         self, maps: Float, covariance: Float, calibration: Calibration
@@ -309,8 +309,11 @@ class MapStrain(Analysis, kind="strain-map", version=1):
         x, y = (width_A / step for step in steps_A)
         return with_unresolved(maps, covariance, (x, y)), width_A
 
-    def _reference(self, lattice: LatticeFit) -> tuple[Float, Float, dict[str, Any]]:
-        """g1 and g2 (2, 2), the covariance (4, 4) of the components from it, where it is from."""
+    def unstrained(self, lattice: LatticeFit) -> tuple[Float, Float, dict[str, Any]]:
+        """The reference in `lattice`, and what is known of it.
+
+        g1 and g2 (2, 2), the covariance (4, 4) of the components from it, where it is from.
+        """
         if self.reference_vectors is not None:
             if self.reference is not None:
                 raise ParameterError("reference and reference_vectors exclude each other")
@@ -322,14 +325,15 @@ class MapStrain(Analysis, kind="strain-map", version=1):
                 f"the reference region holds no usable lattice ({dict(_why(lattice))}): choose "
                 "another region, or give g1 and g2"
             )
-        alike = region & _same_lattice(lattice.vectors, lattice.basis, self.method)
-        region = alike if alike.any() else region
-        vectors, covariance = _median_lattice(lattice.vectors[region], lattice.basis)
-        if region.sum() == 1:
-            _, jacobian = _infinitesimal(vectors, vectors[None])
-            covariance = _carried(jacobian, lattice.covariance[region])[0]
+        everywhere, covariances = lattice.vectors[region], lattice.covariance[region]
+        alike = same_lattice(everywhere, lattice.basis, self.method)
+        kept = alike if alike.any() else ~alike
+        vectors, covariance = _median_lattice(everywhere[kept], lattice.basis)
+        if kept.sum() == 1:
+            _, jacobian = infinitesimal(vectors, vectors[None])
+            covariance = _carried(jacobian, covariances[kept])[0]
         which = "all positions" if self.reference is None else "region"
-        report = {"reference": f"median of {which}", "reference positions": int(region.sum())}
+        report = {"reference": f"median of {which}", "reference positions": int(kept.sum())}
         return vectors, covariance, report
 
 
@@ -406,7 +410,7 @@ def strain_map(
     >>> bool(abs(strain.e_xx - scan.truth.e_xx).max() < 1e-12)
     True
     """
-    region, vectors = _reference_of(reference, lattice)
+    region, vectors = reference_of(reference, lattice)
     return MapStrain(
         reference=region,
         reference_vectors=vectors,
@@ -417,7 +421,7 @@ def strain_map(
     ).apply(lattice)
 
 
-def _reference_of(reference: Any, lattice: LatticeFit) -> tuple[Bool | None, Any]:
+def reference_of(reference: Any, lattice: LatticeFit) -> tuple[Bool | None, Any]:
     """A mask, or vectors, from any way to say what the reference is."""
     if reference is None:
         return None, None
@@ -460,14 +464,14 @@ def _check_lattice(vectors: Float) -> None:
         )
 
 
-def _same_lattice(vectors: Float, reference: Float, method: Method) -> Bool:
+def same_lattice(vectors: Float, reference: Float, method: Method) -> Bool:
     """Where lattices (Rx, Ry, 2, 2) are the reference (2, 2), strained and turned a little.
 
     Another phase, another zone axis, or other vectors of the same lattice are no strain.  Turns
     may be as large as the method allows.
     """
-    beta = np.linalg.inv(reference) @ np.nan_to_num(vectors)
-    a, b, c, d = beta[..., 0, 0], beta[..., 0, 1], beta[..., 1, 0], beta[..., 1, 1]
+    i, v = np.linalg.inv(reference), vectors
+    a, b, c, d = (i[m, 0] * v[..., 0, n] + i[m, 1] * v[..., 1, n] for m in (0, 1) for n in (0, 1))
     # Singular values of a 2 x 2 matrix are the sum and the difference of these two.
     even, odd = np.hypot(a + d, b - c) / 2, np.hypot(a - d, b + c) / 2
     most_stretch, most_turn = LARGEST[method]
@@ -503,11 +507,11 @@ def _median_lattice(vectors: Float, start: Float) -> tuple[Float, Float]:
     reference = start
     _check_lattice(reference)
     for _ in range(2):
-        e_xx, e_yy, e_xy, theta = np.median(_polar_values(reference, vectors)[0], axis=0)
+        e_xx, e_yy, e_xy, theta = np.median(polar_values(reference, vectors)[0], axis=0)
         turn = np.array([[math.cos(theta), -math.sin(theta)], [math.sin(theta), math.cos(theta)]])
         stretch = np.array([[1 + e_xx, e_xy], [e_xy, 1 + e_yy]])
         reference = reference @ np.linalg.inv(turn @ stretch)
-    return reference, _covariance_of_median(_polar_values(reference, vectors)[0])
+    return reference, _covariance_of_median(polar_values(reference, vectors)[0])
 
 
 def _covariance_of_median(values: Float) -> Float:
@@ -522,7 +526,7 @@ def _covariance_of_median(values: Float) -> Float:
     return covariance
 
 
-def _angle(axis: AxisOf, reference: Float) -> float:
+def axis_angle_of(axis: AxisOf, reference: Float) -> float:
     """Angle of an axis from the calibrated x."""
     if isinstance(axis, int | float):
         if not math.isfinite(axis):
@@ -536,7 +540,7 @@ def _angle(axis: AxisOf, reference: Float) -> float:
 
 
 # ---- components and their derivatives ------------------------------------------------------------
-def _infinitesimal(reference: Float, vectors: Float) -> tuple[Float, Float]:
+def infinitesimal(reference: Float, vectors: Float) -> tuple[Float, Float]:
     """Components (n, 4) and their derivatives (4, 4) by (g1x, g1y, g2x, g2y)."""
     inverse = np.linalg.inv(reference)
     linear = np.array([[-1, 0, 0, 0], [0, 0, 0, -1], [0, -0.5, -0.5, 0], [0, 0.5, -0.5, 0]])
@@ -556,7 +560,7 @@ def _carried(jacobian: Float, covariance: Float) -> Float:
 
 def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:
     """Components (n, 4) and their derivatives (n, 4, 4) by (g1x, g1y, g2x, g2y)."""
-    values, F = _polar_values(reference, vectors)
+    values, F = polar_values(reference, vectors)
     inverse = np.linalg.inv(reference)
     difference, total = F[:, 1, 0] - F[:, 0, 1], F[:, 0, 0] + F[:, 1, 1]
     square = difference**2 + total**2
@@ -577,7 +581,7 @@ def _polar(reference: Float, vectors: Float) -> tuple[Float, Float]:
     return values, jacobian
 
 
-def _polar_values(reference: Float, vectors: Float) -> tuple[Float, Float]:
+def polar_values(reference: Float, vectors: Float) -> tuple[Float, Float]:
     """Components (n, 4) of ``F = β⁻¹ = R U``, and F (n, 2, 2)."""
     beta = vectors.reshape(-1, 4) @ np.kron(np.linalg.inv(reference), np.eye(2)).T
     a, b, c, d = beta.T
@@ -594,4 +598,4 @@ def _polar_values(reference: Float, vectors: Float) -> tuple[Float, Float]:
     return np.stack(values, -1), F.reshape(-1, 2, 2)
 
 
-_STRAINS = {"infinitesimal": _infinitesimal, "polar": _polar}
+_STRAINS = {"infinitesimal": infinitesimal, "polar": _polar}
