@@ -7,6 +7,7 @@ that are imported only when they run, so that ``--help`` needs no numpy.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -16,15 +17,9 @@ from importlib import import_module
 
 from py4DSTEM import __version__
 from py4DSTEM.cli import arguments
-from py4DSTEM.cli.output import Exit, emit, report_failure, say, stoppable, talking
+from py4DSTEM.cli.output import Exit, emit, report_failure, stoppable, talking
 
 __all__ = ["main"]
-
-GUI_MESSAGE = """\
-The desktop program is not part of this version yet.
-The library is: py4dstem --help lists what the command line does, and
-    py4dstem demo
-simulates a scan, analyses it and checks itself against the truth."""
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -32,15 +27,22 @@ Command = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code (see `Exit`)."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] == "gui":
-        say(GUI_MESSAGE)
-        return Exit.NO_DISPLAY
+    if _for_the_program(args):
+        shown = args[1:] if args[:1] == ["gui"] else args
+        return int(import_module("py4DSTEM.gui.launch").main(shown))
     try:
         if args[0] == "run":  # its arguments are the parameters of an operation
             return _guarded(lambda: import_module("py4DSTEM.cli.run").parse(args[1:]), "run")
         return _guarded(lambda: _parser().parse_args(args))
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         return Exit.OK
+
+
+def _for_the_program(args: Sequence[str]) -> bool:
+    """Whether the windows are meant: no arguments, ``gui``, or files in place of a command."""
+    if not args or args[0] == "gui":
+        return True
+    return args[0] not in arguments.COMMANDS and os.path.exists(args[0])
 
 
 def _guarded(parse: Callable[[], argparse.Namespace], name: str = "") -> int:
@@ -92,7 +94,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="py4dstem",
         description="4D-STEM analysis: open any scan, image it, convert it, check it.",
-        epilog="py4dstem COMMAND --help explains a command; py4dstem alone starts the program.",
+        epilog="py4dstem COMMAND --help explains a command; py4dstem [FILE…], or py4dstem gui "
+        "[FILE…], opens the desktop program.",
     )
     parser.add_argument("--version", action="version", version=f"py4DSTEM {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -65,10 +65,14 @@ def test_too_little_memory(shell: Shell, scan: Path) -> None:
     assert done.code == 4 and "memory=" in done.err
 
 
-def test_no_display(shell: Shell) -> None:
-    for args in ([], ["gui"]):
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there is always a display")
+def test_no_display(shell: Shell, scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    for args in ([], ["gui"], [scan.name], ["gui", scan.name]):
         done = shell(*args)
         assert done.code == 69 and "py4dstem demo" in done.err and done.out == ""
+        assert "Traceback" not in done.err
 
 
 def test_bug(shell: Shell) -> None:
@@ -121,7 +125,7 @@ def test_the_installed_program(tmp_path: Path) -> None:
     assert (tmp_path / "bf.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("args", [["--help"], ["--version"], ["view", "--help"], ["gui"], []])
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["view", "--help"], ["gui", "--help"]])
 def test_help_loads_nothing(args: list[str], shell: Shell) -> None:
     code = (
         "import sys\nfrom py4DSTEM.cli import main\n"

@@ -17,7 +17,7 @@ os.environ.setdefault("PYTEST_QT_API", os.environ["PYQTGRAPH_QT_LIB"].lower())
 def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from, or written to, the settings of whoever runs the tests."""
     home: Path = tmp_path_factory.mktemp("home")
-    for name in ("config", "data", "state", "cache"):
+    for name in ("config", "data", "state"):  # the cache holds matplotlib's fonts, dear to make
         (home / name).mkdir()
         monkeypatch.setenv(f"XDG_{name.upper()}_HOME", str(home / name))
     runtime = home / "runtime"
