@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ DISK, NEAR, FAINT = "disk", "near", "faint"
 _ROUNDS, _RELAXATION, _CONVERGED, _OFF_CENTER = 6, 0.8, 0.08, 0.53
 _LARGEST_RESIDUAL, _FEW_COUNTS = 6.0, 5.0
 _SIDES = ((0, 1), (1, -1), (1, 0), (1, 1))
+Fitter = Callable[[Float, Float, DiskPlan], Callable[[Float], str]]
+"""From counts and weights (Qx, Qy) to what fits a row of `DISK_FIELDS` and tells the verdict."""
 
 
 class Candidate(NamedTuple):
@@ -61,11 +64,15 @@ def correlation(pattern: NDArray[Any], plan: DiskPlan) -> Float:
     return whole[: pattern.shape[0], : pattern.shape[1]]
 
 
-def examine(pattern: NDArray[Any], plan: DiskPlan) -> list[Candidate]:
-    """All maxima above the threshold, the highest first, and what becomes of each."""
+def examine(pattern: NDArray[Any], plan: DiskPlan, fitter: Fitter | None = None) -> list[Candidate]:
+    """All maxima above the threshold, the highest first, and what becomes of each.
+
+    `fitter`: what fits the disks; None: the twin.
+    """
     counts, weights = _usable(pattern, plan)
     if not counts.sum() > 0:
         return []
+    fit = (fitter or _fitter)(counts, weights, plan)
     found: list[Candidate] = []
     kept: list[Candidate] = []
     sharp = _correlation(counts, plan, plan.template)
@@ -81,7 +88,7 @@ def examine(pattern: NDArray[Any], plan: DiskPlan) -> list[Candidate]:
         else:
             row[:2] = _subpixel(smooth, sharp, i, j, plan)
             if plan.subpixel == 3:
-                verdict = _fit(counts, weights, plan, row)
+                verdict = fit(row)
             if verdict == DISK and plan.subpixel == 3 and _beside(row, found, plan):
                 verdict = "close"
         candidate = Candidate((i, j), float(smooth[i, j]), verdict, row)
@@ -180,6 +187,10 @@ def _highest(sharp: Float, x: float, y: float) -> tuple[float, float]:
 
 
 # ---- maximum likelihood --------------------------------------------------------------------------
+def _fitter(counts: Float, weights: Float, plan: DiskPlan) -> Callable[[Float], str]:
+    return lambda row: _fit(counts, weights, plan, row)
+
+
 def _fit(counts: Float, weights: Float, plan: DiskPlan, row: Float) -> str:
     """Fisher scoring on the pixels around (row[0], row[1]); fills the row."""
     start, pixel = row[:2].copy(), np.rint(row[:2])
