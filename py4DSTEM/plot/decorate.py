@@ -23,6 +23,7 @@ __all__ = [
     "color_wheel",
     "draw_overlays",
     "label_axes",
+    "length_text",
     "nice_length",
     "outlined",
     "scale_bar",
@@ -62,7 +63,11 @@ def outlined() -> list[Any]:
     return [withStroke(linewidth=1.5, foreground="black")]
 
 
-def _bar_text(length: float, unit: str) -> str:
+def length_text(length: float, unit: str) -> str:
+    """
+    >>> length_text(2000.0, "nm"), length_text(20.0, "A^-1")
+    ('2000 nm', '20 Å⁻¹')
+    """
     while unit in _LARGER and length >= 10 * _LARGER[unit][1]:
         unit, factor = _LARGER[unit]
         length /= factor
@@ -82,7 +87,7 @@ def scale_bar(ax: Axes, shape: tuple[int, int], axis: Axis) -> None:
     bar.set_gid("scale bar")
     ax.add_patch(bar)
     ax.annotate(
-        _bar_text(length, axis.unit),
+        length_text(length, axis.unit),
         (left + width / 2, top),
         xytext=(0, 2),
         textcoords="offset points",

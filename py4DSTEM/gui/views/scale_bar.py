@@ -1,0 +1,73 @@
+"""A bar of round length in the corner of an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyqtgraph as pg
+from pyqtgraph.Qt import QtCore, QtGui
+
+from py4DSTEM.core.axis import Axis
+from py4DSTEM.plot.decorate import length_text, nice_length
+
+__all__ = ["ScaleBar"]
+
+_MARGIN = 12.0
+_HEIGHT = 4.0
+
+
+class ScaleBar(pg.GraphicsObject):
+    """Keeps its place on the screen, whatever part of the image is shown.
+
+    Parameters
+    ----------
+    box : ViewBox
+        That it lies on.
+    """
+
+    def __init__(self, box: pg.ViewBox) -> None:
+        super().__init__()
+        self.setParentItem(box)
+        self.setZValue(50)
+        self._box = box
+        self.axis = Axis("Ry")
+        self.length = 0.0
+        self.text = ""
+        self._bar = QtCore.QRectF()
+        box.sigRangeChanged.connect(self.refresh)
+        box.sigResized.connect(self.refresh)
+
+    def set_axis(self, axis: Axis) -> None:
+        """Measure along the columns, with this axis."""
+        if axis != self.axis:
+            self.axis = axis
+            self.refresh()
+
+    def refresh(self, *_: Any) -> None:
+        """Choose the length for what is shown now."""
+        shown = self._box.viewRect().width()
+        width, height = self._box.width(), self._box.height()
+        self.prepareGeometryChange()
+        if not (shown > 0 and width > 4 * _MARGIN):
+            self.text = ""
+            return
+        self.length = nice_length(0.3 * shown * self.axis.step)
+        self.text = length_text(self.length, self.axis.unit)
+        on_screen = self.length / self.axis.step * width / shown
+        self._bar = QtCore.QRectF(_MARGIN, height - _MARGIN - _HEIGHT, on_screen, _HEIGHT)
+        self.update()
+
+    def boundingRect(self) -> QtCore.QRectF:
+        return self._bar.adjusted(-6, -24, 60, 6)
+
+    def paint(self, painter: QtGui.QPainter, *_: Any) -> None:
+        if not self.text:
+            return
+        painter.setPen(QtGui.QPen(QtGui.QColor("black"), 1))
+        painter.setBrush(QtGui.QColor("white"))
+        painter.drawRect(self._bar)
+        path = QtGui.QPainterPath()
+        path.addText(self._bar.left(), self._bar.top() - 5, painter.font(), self.text)
+        painter.setRenderHint(QtGui.QPainter.RenderHint.Antialiasing)
+        painter.strokePath(path, QtGui.QPen(QtGui.QColor(0, 0, 0, 200), 3))
+        painter.fillPath(path, QtGui.QColor("white"))
