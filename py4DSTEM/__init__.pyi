@@ -19,6 +19,7 @@ from py4DSTEM.core.detector import Rectangle as Rectangle
 from py4DSTEM.core.detector import Segment as Segment
 from py4DSTEM.core.detector import dpc_segments as dpc_segments
 from py4DSTEM.core.detector import segments as segments
+from py4DSTEM.core.expression import Expression as Expression
 from py4DSTEM.core.history import History as History
 from py4DSTEM.core.metadata import Metadata as Metadata
 from py4DSTEM.core.points import PointTable as PointTable
@@ -137,7 +138,9 @@ from py4DSTEM.process.strain import strain_map as strain_map
 from py4DSTEM.process.strain_comparison import StrainComparison as StrainComparison
 from py4DSTEM.process.strain_comparison import StrainDifference as StrainDifference
 from py4DSTEM.process.strain_comparison import compare_strain as compare_strain
+from py4DSTEM.process.virtual import CombineImages as CombineImages
 from py4DSTEM.process.virtual import VirtualImages as VirtualImages
+from py4DSTEM.process.virtual import combine_images as combine_images
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image
 from py4DSTEM.process.virtual import virtual_images as virtual_images

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Annulus, AnyDetector, Detector, Disk, Mask, presets
+from py4DSTEM.core.expression import Expression, linear_factors
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Measures, Operation, Output, Parts, PerScan
 from py4DSTEM.stream.options import RunOptions
@@ -25,7 +27,14 @@ from py4DSTEM.stream.tile import Tile
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
 
-__all__ = ["VirtualImages", "detector_presets", "virtual_image", "virtual_images"]
+__all__ = [
+    "CombineImages",
+    "VirtualImages",
+    "combine_images",
+    "detector_presets",
+    "virtual_image",
+    "virtual_images",
+]
 
 Detectors = Mapping[str, Detector] | Sequence[Detector]
 
@@ -154,7 +163,7 @@ def virtual_images(
     ----------
     cube : DataCube
     detectors : mapping of name to Detector, or a sequence of detectors
-        Disk, Annulus, Rectangle, Segment, Point or Mask.
+        Disk, Annulus, Rectangle, Segment, EllipseDisk, Polygon, DiskLattice, Point or Mask.
     follow_origin : bool, optional
         Move detectors that have no center of their own with the measured origin of each position,
         to subpixel; None: where the calibration holds an origin per position.
@@ -237,6 +246,78 @@ def detector_presets(cube: Cube) -> dict[str, Detector]:
     dict of str to Detector
     """
     return presets(cube.calibration, cube.Q_shape)
+
+
+class CombineImages(Analysis, kind="combine-images", version=1):
+    """Arithmetic of the images of a stack, position by position."""
+
+    expression: str = Field(
+        description='Of their labels, such as "(A - B) / (A + B)": + - * / **, parentheses, '
+        "abs, sqrt, log, min, max."
+    )
+
+    accepts: ClassVar[tuple[type, ...]] = (RealSlice,)
+
+    @field_validator("expression")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        return Expression(text).text
+
+    def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
+        """The combined image; `options` are not needed."""
+        self.check(value)
+        images = {label: value[label].data for label in value.labels} or {value.name: value.data}
+        expression = Expression(self.expression)
+        return RealSlice(
+            np.broadcast_to(expression.evaluate(images), value.shape[-2:]).copy(),
+            value.calibration,
+            self.history(value.history),
+            str(expression),
+            units=_units(expression, value.units),
+        )
+
+
+def _units(expression: Expression, units: str) -> str:
+    """Sums keep the unit of the images; of all else it is not told."""
+    factors = linear_factors(expression)
+    return units if factors and all(abs(f) == 1 for f in factors.values()) else ""
+
+
+def combine_images(images: RealSlice, expression: str) -> RealSlice:
+    """Arithmetic of the images of a stack, position by position.
+
+    Parameters
+    ----------
+    images : RealSlice
+        A stack whose labels are the names, as `virtual_images` gives; a single image goes by its
+        own name.
+    expression : str
+        Names, numbers, ``+ - * / **``, parentheses, ``abs``, ``sqrt``, ``log`` (natural), ``min``
+        and ``max``.
+
+    Returns
+    -------
+    RealSlice
+        One image ``(Rx, Ry)`` float64; NaN where the result is not a finite number (division by
+        zero, the root of what is negative).
+
+    Raises
+    ------
+    ParameterError
+        The expression holds anything else, or a name that no image has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from py4DSTEM import DataCube, dpc_segments
+    >>> cube = DataCube(np.ones((2, 3, 16, 16), np.uint16))
+    >>> cube = cube.with_calibration(origin_px=(7.5, 7.5), probe_radius_px=4.0)
+    >>> images = cube.virtual_images(dpc_segments(cube.calibration))
+    >>> shift = combine_images(images, "(down - up) / (down + up)")
+    >>> shift.shape, abs(float(shift.data.max())) < 1e-9
+    ((2, 3), True)
+    """
+    return CombineImages(expression=expression).apply(images)
 
 
 def _named(detectors: Detectors) -> dict[str, Any]:
