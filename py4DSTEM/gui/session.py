@@ -52,6 +52,8 @@ class Session(QtCore.QObject):
     """(what was being done, the error): to be shown to the user."""
     said = QtCore.Signal(str)
     """A line for the status bar."""
+    panelWanted = QtCore.Signal(str)
+    """Name of a panel (of `panels.PANELS`) that another panel asks to be opened."""
     rawChanged = QtCore.Signal(bool)
     """Whether pictures are shown as the file has them, without the calibrations on top."""
 
