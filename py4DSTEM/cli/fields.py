@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.stream.fields import Leaf, accepted, leaves, plain_value
 
 __all__ = ["add_fields", "schema", "value_of"]
 
@@ -17,7 +16,10 @@ ABOUT = (
     "values are words, numbers or JSON; none stands for no value; @FILE takes the value from a "
     "file: an array (.npy), JSON, or a result"
 )
-_WORDS = {float: "NUMBER", int: "N", str: "WORD", bool: "true|false"}
+_WORDS = {
+    "number": "NUMBER", "integer": "N", "text": "WORD", "bool": "true|false", "array": "@FILE",
+    "object": "@FILE",
+}  # fmt: skip
 
 
 def add_fields(parser: argparse.ArgumentParser, cls: Any) -> dict[str, str]:
@@ -34,7 +36,7 @@ def add_fields(parser: argparse.ArgumentParser, cls: Any) -> dict[str, str]:
         if _is_flag(field.annotation):
             group.add_argument(flag, action=argparse.BooleanOptionalAction, **keywords)
         else:
-            group.add_argument(flag, metavar=_metavar(field.annotation), **keywords)
+            group.add_argument(flag, metavar=_metavar(field.annotation, field.metadata), **keywords)
         names[f"field:{name}"] = name
     return names
 
@@ -48,40 +50,29 @@ def _shown(default: Any) -> str:
 
 
 def _is_flag(annotation: Any) -> bool:
-    kinds = set(get_args(annotation)) or {annotation}
-    return bool in kinds and kinds <= {bool, NoneType}
+    return [leaf.kind for leaf in leaves(annotation)] == ["bool"]
 
 
-def _metavar(annotation: Any) -> str:
+def _metavar(annotation: Any, metadata: Any = ()) -> str:
     """
+    >>> from typing import Literal
     >>> _metavar(float | None), _metavar(Literal["px", "mrad"]), _metavar(tuple[float, float])
     ('NUMBER', 'px|mrad', 'NUMBER,NUMBER')
     """
-    return "|".join(dict.fromkeys(_kinds(annotation))) or "VALUE"
+    return _shape(leaves(annotation, metadata))
 
 
-def _kinds(annotation: Any) -> Iterator[str]:
-    """What may be typed for a type, one word per alternative."""
-    from py4DSTEM.core.detector import Detector
+def _shape(found: tuple[Leaf, ...]) -> str:
+    return "|".join(dict.fromkeys(map(_word, found))) or "VALUE"
 
-    origin, inner = get_origin(annotation), get_args(annotation)
-    if annotation in (None, NoneType):
-        return
-    if origin is Annotated:
-        yield from _kinds(inner[0])
-    elif origin in (Union, UnionType):
-        for part in inner:
-            yield from _kinds(part)
-    elif origin is Literal:
-        yield from (str(word) for word in inner)
-    elif origin is tuple and Ellipsis not in inner:
-        yield ",".join(_metavar(part) for part in inner)
-    elif annotation in _WORDS:
-        yield _WORDS[annotation]
-    elif origin is not None or (isinstance(annotation, type) and issubclass(annotation, Detector)):
-        yield "JSON"
-    else:
-        yield "@FILE"
+
+def _word(leaf: Leaf) -> str:
+    """What may be typed for one kind of value."""
+    if leaf.kind == "word":
+        return "|".join(map(str, leaf.words))
+    if leaf.kind == "tuple":
+        return ",".join(map(_shape, leaf.parts))
+    return _WORDS.get(leaf.kind, "JSON")
 
 
 def schema(cls: Any) -> dict[str, Any]:
@@ -96,16 +87,9 @@ def schema(cls: Any) -> dict[str, Any]:
     return found | {"accepts": [kind.__name__ for kind in accepted(cls)]}
 
 
-def accepted(cls: Any) -> tuple[type, ...]:
-    """What the FILE of an operation or analysis must hold."""
-    from py4DSTEM.core.cube import Cube
+def value_of(given: Any, annotation: Any = Any) -> Any:
+    """What was typed for a field of that type.
 
-    kinds: tuple[type, ...] = getattr(cls, "accepts", (Cube,))
-    return kinds
-
-
-def value_of(given: Any) -> Any:
-    """
     >>> value_of("3"), value_of("[1, 2]"), value_of("1,2.5"), value_of("mrad"), value_of("none")
     (3, [1, 2], [1, 2.5], 'mrad', None)
     """
@@ -113,14 +97,7 @@ def value_of(given: Any) -> Any:
         return given
     if given.startswith("@"):
         return _from_file(given[1:])
-    if given == "none":
-        return None
-    for text in (given, f"[{given}]"):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError:
-            continue
-    return given
+    return plain_value(given, annotation)
 
 
 def _from_file(name: str) -> Any:

@@ -83,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
     """List operations, or run one."""
     if options.kind is None:
         return _list(steps(), options)
-    words = {name: value_of(v) for name, v in options.given.items()}
+    fields = options.step.model_fields
+    words = {name: value_of(v, fields[name].annotation) for name, v in options.given.items()}
     step = options.step(**(_from_file(options.params) | words))
     return _execute(step, options)
 

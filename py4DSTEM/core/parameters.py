@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["Parameters", "numbers", "readable"]
+__all__ = ["Parameters", "numbers", "problems", "readable"]
 
 
 class Parameters(BaseModel):
@@ -42,6 +42,42 @@ def numbers(name: str, value: Any, count: int) -> tuple[float, ...]:
         expected = "a finite number" if count == 1 else f"{count} finite numbers"
         raise ParameterError(f"{name} must be {expected}, not {value!r}")
     return found
+
+
+def problems(model: type[BaseModel], values: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with the values for a model, by field; ``""``: with all of them together.
+
+    Parameters
+    ----------
+    model : type of Parameters
+    values : dict
+        Field → value.
+
+    Returns
+    -------
+    dict of str to str
+        Empty where the model can be made.
+
+    Examples
+    --------
+    >>> class Step(Parameters):
+    ...     count: int
+    >>> problems(Step, {"count": "many"})
+    {'count': 'Input should be a valid integer, unable to parse string as an integer'}
+    """
+    try:
+        # As pydantic's own __init__ does: ours would fold all into one message.
+        blank = model.__new__(model)
+        model.__pydantic_validator__.validate_python(values, self_instance=blank)
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0]) if problem["loc"] else ""
+            found.setdefault(name, str(problem["msg"]).removeprefix("Value error, "))
+        return found
+    except ParameterError as error:  # of a value within, as a detector is
+        return {"": str(error)}
+    return {}
 
 
 def readable(error: ValidationError, model: type[BaseModel]) -> str:
