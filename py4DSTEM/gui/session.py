@@ -99,6 +99,7 @@ class Session(QtCore.QObject):
         if after is not before:
             self._reopen_missing(after)
             self.changed.emit(before, after)
+            self._release_gone(before, after)
         return True
 
     # ---- the data --------------------------------------------------------------------------------
@@ -159,6 +160,13 @@ class Session(QtCore.QObject):
         """Forget a scan and free what it holds."""
         if self.do(CloseScan(key=key)):
             self._release(key)
+            self._forget_closed(key)
+
+    def _forget_closed(self, latest: str) -> None:
+        """Only what was closed last can be brought back, and only where there is a file."""
+        for key in self._undo.closed_scans():
+            if key != latest or not self._undo.can_reopen(key):
+                self._undo.forget_scan(key)
 
     def close(self) -> None:
         """End all work and free all data."""
@@ -192,6 +200,13 @@ class Session(QtCore.QObject):
         for scan in project.scans:
             if scan.key not in self._open and scan.source.path is not None:
                 self._reopen(scan)
+
+    def _release_gone(self, before: Project, after: Project) -> None:
+        """Undo may take away a scan; its data are freed where its file can be opened again."""
+        open_still = {scan.key for scan in after.scans}
+        for scan in before.scans:
+            if scan.key not in open_still and scan.source.path is not None:
+                self._release(scan.key)
 
     def _reopen(self, scan: Scan) -> None:
         def keep(found: _Found) -> None:
@@ -230,7 +245,8 @@ class Session(QtCore.QObject):
         """
         key = self.project.current
         value = self.value_of(key, of)
-        made = Made(kind=step.kind, parameters=step.parameters(), of=of)
+        given = ((field, getattr(step, field)) for field in type(step).model_fields)
+        made = self.project.get(key).made_by(step.kind, step.parameters(), of, given)
         wish = name or step.kind.replace("-", " ")
         return self.jobs.submit(
             step.kind.replace("-", " "),

@@ -96,6 +96,12 @@ class Undo:
         kept = (scan.key for act in acts for scan in (*act.after.scans, *act.before.scans))
         return tuple(dict.fromkeys(key for key in kept if key not in here))
 
+    def can_reopen(self, key: str) -> bool:
+        """Whether a closed scan came from a file, which undo would open again."""
+        acts = (*self._past, *self._future)
+        scans = (scan for act in acts for scan in (*act.before.scans, *act.after.scans))
+        return any(scan.key == key and scan.source.path is not None for scan in scans)
+
     @property
     def undo_label(self) -> str:
         """What `undo` would undo, or ""."""
@@ -105,6 +111,11 @@ class Undo:
     def redo_label(self) -> str:
         """What `redo` would do again, or ""."""
         return self._future[-1].command.label() if self._future else ""
+
+    @property
+    def last(self) -> Command | None:
+        """The command that led here last."""
+        return self._past[-1].command if self._past else None
 
     @property
     def acts(self) -> tuple[Command, ...]:
