@@ -23,6 +23,16 @@ class Answer:
     last: bool = True
 
 
+@dataclass(frozen=True)
+class _Newer:
+    """A cancel token: whether the lane has something newer to do."""
+
+    lane: Lane
+
+    def is_set(self) -> bool:
+        return self.lane._pending is not None or self.lane._stopped
+
+
 class Lane(QtCore.QObject):
     """Answers requests off the GUI thread, the latest first.
 
@@ -61,6 +71,11 @@ class Lane(QtCore.QObject):
         """Whether nothing waits and nothing is being worked on."""
         with self._wake:
             return self._pending is None and not self._busy
+
+    @property
+    def newer(self) -> _Newer:
+        """Set while a newer request waits: for work that may be left unfinished."""
+        return _Newer(self)
 
     def ask(self, request: Any) -> int:
         """Replace whatever waits by `request`; the number its answer will carry."""
@@ -104,7 +119,7 @@ class Lane(QtCore.QObject):
             return
         for part in value:
             self._send(Answer(number, request, part, last=False))
-            if self._pending is not None or self._stopped:
+            if self.newer.is_set():
                 value.close()
                 return
         self._send(Answer(number, request, last=True))

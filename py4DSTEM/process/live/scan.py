@@ -344,6 +344,11 @@ class LiveScan:
             caches.replace("coarse", None)
             caches.replace("full", None)
 
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
+
     def _check_open(self) -> None:
         if self._closed:
             raise ParameterError("this LiveScan is closed: make another one")
