@@ -27,19 +27,23 @@ from py4DSTEM.process.strain import (
     turned_axes,
 )
 
-__all__ = ["GlimpsedStrain", "LiveStrain", "Spread"]
+__all__ = ["UNITS", "GlimpsedStrain", "LiveStrain", "Spread"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
+UNITS = {"e_xx": "%", "e_yy": "%", "e_xy": "%", "theta": "mrad"}
+"""Units in which single values are read."""
+_FACTORS = {"%": 1e2, "mrad": 1e3}
 
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of a component over some positions, and their number."""
+    """Mean and standard deviation over some positions, in `unit`, and how many these are."""
 
     mean: float
     deviation: float
     count: int
+    unit: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +76,25 @@ class GlimpsedStrain:
         index = COMPONENTS.index(name)
         return self.values[index], self.sigmas[index]
 
+    def percent(self, *, sigmas: bool = False) -> Float:
+        """The maps (4, Rx, Ry), or their uncertainties, in %; of theta 1 % is 10 mrad."""
+        return 100 * (self.sigmas if sigmas else self.values)
+
+    def reading(self, rx: int, ry: int) -> dict[str, tuple[float, float]]:
+        """Value and sigma of every component at a position, in the units of `UNITS`."""
+        factors = {name: _FACTORS[unit] for name, unit in UNITS.items()}
+        return {
+            name: (f * float(self.values[k, rx, ry]), f * float(self.sigmas[k, rx, ry]))
+            for k, (name, f) in enumerate(factors.items())
+        }
+
     def spread(self, name: str) -> Spread:
-        """How a component scatters over the reference."""
-        return _spread(self.component(name)[0][self.region & self.mask])
+        """How a component scatters over the reference, in its unit of `UNITS`."""
+        unit = UNITS[name]
+        values = _FACTORS[unit] * self.component(name)[0][self.region & self.mask]
+        if not values.size:
+            return Spread(math.nan, math.nan, 0, unit)
+        return Spread(float(values.mean()), float(values.std()), int(values.size), unit)
 
     @classmethod
     def of(cls, strain: StrainMap, region: ArrayLike) -> GlimpsedStrain:
@@ -88,12 +108,6 @@ class GlimpsedStrain:
             strain.axis_angle_rad,
             strain.calibration,
         )
-
-
-def _spread(values: Float) -> Spread:
-    if not values.size:
-        return Spread(math.nan, math.nan, 0)
-    return Spread(float(values.mean()), float(values.std()), int(values.size))
 
 
 class LiveStrain:

@@ -49,8 +49,18 @@ def test_the_spread_is_that_of_the_reference(lattice: LatticeFit) -> None:
     inside = quick.component("e_yy")[0][region & quick.mask]
     spread = quick.spread("e_yy")
     assert spread.count == 5
-    assert spread.mean == pytest.approx(inside.mean())
-    assert spread.deviation == pytest.approx(inside.std())
+    assert spread.mean == pytest.approx(100 * inside.mean())
+    assert (spread.deviation, spread.unit) == (pytest.approx(100 * inside.std()), "%")
+
+
+def test_values_are_read_in_their_units(lattice: LatticeFit) -> None:
+    quick = LiveStrain(lattice).at(REGION)
+    reading = quick.reading(4, 5)
+    for name, factor in (("e_xy", 1e2), ("theta", 1e3)):
+        value, sigma = quick.component(name)
+        assert reading[name] == pytest.approx((factor * value[4, 5], factor * sigma[4, 5]))
+    np.testing.assert_allclose(quick.percent(sigmas=True)[1], 100 * quick.component("e_yy")[1])
+    assert np.isnan(quick.reading(0, 0)["e_xx"]).all()
 
 
 def test_a_whole_map_looks_the_same(lattice: LatticeFit) -> None:
