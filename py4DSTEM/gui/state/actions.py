@@ -39,6 +39,8 @@ class Action:
         The module in ``handlers``, where it is not that of the menu.
     separated : bool
         Whether a line goes before it in the menu.
+    checkable : bool
+        Whether it is switched on and off.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Action:
     needs_scan: bool = True
     room: str = ""
     separated: bool = False
+    checkable: bool = False
 
     @property
     def module(self) -> str:
@@ -65,11 +68,15 @@ class Action:
 def _a(
     id: str, text: str, menu: str, keys: str = "", help: str = "", flags: str = "", room: str = ""
 ) -> Action:
-    """A row of the table; flags: i images only, n needs no scan, - a line before it."""
+    """A row of the table.
+
+    Flags: i images only, n needs no scan, - a line before it, c on and off.
+    """
     where: Where = "images" if "i" in flags else "window"
     return Action(
-        id, text, menu, tuple(keys.split()), help, where, "n" not in flags, room, "-" in flags
-    )
+        id, text, menu, tuple(keys.split()), help, where, "n" not in flags, room, "-" in flags,
+        "c" in flags,
+    )  # fmt: skip
 
 
 FILE = (
@@ -120,7 +127,7 @@ VIEW = (
        "Show diffraction, real space, profile and result.", "n"),
     _a("view.reset_layout", "Reset layout", "View/Layout", "",
        "Put all panels back to where they were first.", "n"),
-    _a("view.full_screen", "Full screen", "View", "F11", "Fill the screen, or leave it.", "n"),
+    _a("view.full_screen", "Full screen", "View", "F11", "Fill the screen, or leave it.", "nc"),
     _a("view.cycle_scale", "Next scale", "View", "Shift+L",
        "Linear, square root, logarithm of the focused image.", "-"),
     _a("view.gamma", "Gamma", "View", "G", "Square root, cube root, fourth root: brighter darks."),
@@ -133,12 +140,12 @@ VIEW = (
     _a("view.zoom_in", "Zoom in", "View", "+ =", "Show less, larger."),
     _a("view.zoom_out", "Zoom out", "View", "-", "Show more, smaller."),
     _a("view.link_zoom", "Link real space and result", "View", "Ctrl+L",
-       "Move and zoom the real-space image and the result together."),
+       "Move and zoom the real-space image and the result together.", "c"),
     _a("view.next_panel", "Next panel", "View", "Tab", "Focus the next image.", "in-"),
     _a("view.previous_panel", "Previous panel", "View", "Shift+Tab",
        "Focus the image before.", "in"),
     _a("view.hud", "Timing", "View", "Ctrl+Alt+T",
-       "Show the time of each request and the frame rate in the status line.", "n"),
+       "Show the time of each request and the frame rate in the status line.", "nc"),
 )  # fmt: skip
 
 SHAPES = (
@@ -226,7 +233,9 @@ CALIBRATE = (
     _a("calibrate.from_file", "From file…", "Calibrate", "",
        "Take calibrations that were measured and saved with another scan."),
     _a("calibrate.raw", "Before and after", "Calibrate", "Ctrl+Shift+R",
-       "Switch all calibrations off, or on again; hold Space for a look.", "-"),
+       "Show the images as the file has them, or with all calibrations.", "-c"),
+    _a("calibrate.look_raw", "Look at it raw", "", "Space",
+       "While held: the images as the file has them, without calibrations.", "i"),
 )  # fmt: skip
 
 ANALYZE = (
