@@ -41,7 +41,7 @@ from py4DSTEM.errors import ParameterError
 __all__ = ["Frame", "contains", "frame_of", "outline"]
 
 Float = NDArray[np.float64]
-_TOLERANCE_PX = 0.02
+_TOLERANCE_PX = 0.01
 """Largest distance between a circle and the polygon that is drawn for it."""
 
 
@@ -171,7 +171,7 @@ def _arc(radius: float, start: float, stop: float, pixel: float) -> Float:
     """Points on a circle from `start` to `stop` (rad), as dense as the eye needs."""
     sagitta = min(_TOLERANCE_PX * pixel / radius, 1.0)
     step = 2 * math.acos(1 - sagitta)
-    count = int(np.clip(math.ceil((stop - start) / step), 24 * (stop - start) / math.tau, 1000))
+    count = int(np.clip(math.ceil((stop - start) / step), 48 * (stop - start) / math.tau, 1000))
     angle = np.linspace(start, stop, max(count, 2) + 1)
     return radius * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
 

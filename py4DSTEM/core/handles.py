@@ -47,6 +47,8 @@ LEAST_PX = 0.5
 """Smallest size, in pixels, that dragging gives."""
 _FURTHEST_PX = 1e6
 _LEAST_RAD = 0.01
+# Just under a whole turn: rounding must not make it more than one.
+_MOST_RAD = math.tau - 1e-9
 
 
 def handles(shape: Detector | Selection, calibration: Calibration | None = None) -> dict[str, Pair]:
@@ -319,8 +321,9 @@ def _(detector: Segment, handle: str, at: Pair, least: float) -> Segment:
     angle = math.atan2(at[1], at[0])
     start, stop = detector.start_rad, detector.stop_rad
     turn = stop - angle if handle == "start" else angle - start
-    # Just under a whole turn: rounding must not make it more than one.
-    span = min(max(turn % math.tau, _LEAST_RAD), math.tau - 1e-9)
+    span = turn % math.tau
+    if not _LEAST_RAD < span < _MOST_RAD:  # where both directions meet it stays what it was
+        span = _LEAST_RAD if stop - start < math.pi else _MOST_RAD
     first = (stop - span if handle == "start" else start) % math.tau
     return replace(detector, start_rad=first, stop_rad=first + span)
 

@@ -169,7 +169,9 @@ def test_a_reduced_basis_spans_the_same_lattice(m, n, share):
     at = detector.nodes()
     assert len(at) == 24
     np.testing.assert_allclose(detector.signed_distance(*at.T), -radius)
-    np.testing.assert_allclose(detector.signed_distance(*(at + (0.0, radius)).T), 0, atol=1e-9)
+    np.testing.assert_allclose(
+        detector.signed_distance(*(at + np.array([0.0, radius])).T), 0, atol=1e-9
+    )
     assert detector.signed_distance(np.zeros(1), np.zeros(1))[0] > 0
 
 
