@@ -137,9 +137,7 @@ class ColorBar(QtWidgets.QWidget):
     def _paint_strip(self, painter: QtGui.QPainter, top: float, bottom: float) -> None:
         table = color_table(self._colors)[1:]
         column = np.ascontiguousarray(table[::-1])
-        strip = QtGui.QImage(
-            column.data, 1, len(column), 4, QtGui.QImage.Format.Format_RGBA8888
-        )
+        strip = QtGui.QImage(column.data, 1, len(column), 4, QtGui.QImage.Format.Format_RGBA8888)
         whole = QtCore.QRectF(0, _END, _STRIP, self.height() - 2 * _END)
         painter.fillRect(whole, QtGui.QColor(*table[-1].tolist()))
         under = QtCore.QRectF(0, bottom, _STRIP, whole.bottom() - bottom)
