@@ -81,7 +81,8 @@ def limits(
         high = max(abs(low), abs(high))
         low = -high
     if not high > low:
-        return (low - abs(low) / 2, low + abs(low) / 2) if low else (0.0, 1.0)
+        half = abs(low) / 2
+        return (low - half, low + half) if half > 1 / _LARGEST else (0.0, 1.0)
     return low, high
 
 
@@ -250,9 +251,7 @@ def histogram(
     if not (isinstance(bins, int | np.integer) and 1 <= bins <= MOST_SAMPLES):
         raise ParameterError(f"bins must be a whole number from 1 to {MOST_SAMPLES}, not {bins!r}")
     values = _finite(_real(image))
-    if span is None:
-        span = limits(values, (0.0, 100.0), False) if values.size else (0.0, 1.0)
-    low, high = float(span[0]), float(span[1])
+    low, high = _whole_span(values, bins) if span is None else map(float, span)
     if not (math.isfinite(high - low) and low < high):
         raise ParameterError(f"span must be two rising numbers, not {span!r}")
     # In this order, or the numbers of bins times tiny widths would be lost.
@@ -260,6 +259,14 @@ def histogram(
     index = np.floor(places[(places >= 0) & (places <= bins)]).astype(np.intp)
     counts = np.bincount(np.minimum(index, bins - 1), minlength=bins)
     return counts.astype(np.int64, copy=False), np.linspace(low, high, bins + 1)
+
+
+def _whole_span(values: Float, bins: int) -> tuple[float, float]:
+    """The smallest and the largest value, or as much more as the bins need to have a width."""
+    low, high = limits(values, (0.0, 100.0), False)
+    least = 4 * bins * max(float(np.spacing(max(abs(low), abs(high)))), 1 / _LARGEST)
+    more = max(least - (high - low), 0.0) / 2
+    return low - more, high + more
 
 
 def _finite(values: NDArray[Any]) -> Float:
