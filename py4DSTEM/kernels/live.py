@@ -26,42 +26,57 @@ STEP = 8
 """Columns from one sampled sum of a row to the next."""
 
 
-@njit(nogil=True, cache=True)
-def _turn(frames, out, start):
-    n, pixels = frames.shape
-    buffer = np.empty((TILE_PIXELS, TILE_POSITIONS), frames.dtype)
-    zero = frames.dtype.type(0)
+@njit(nogil=True, cache=True, inline="always")
+def _collect(frames, first, count, low, width, buffer):
+    """``buffer[p, i] = frames[first + i, low + p]``, eight patterns at a time."""
+    eights = count // 8 * 8
+    for i in range(0, eights, 8):
+        at = first + i
+        a, b, c, d = frames[at], frames[at + 1], frames[at + 2], frames[at + 3]
+        e, f, g, h = frames[at + 4], frames[at + 5], frames[at + 6], frames[at + 7]
+        for p in range(width):
+            q = low + p
+            buffer[p, i] = a[q]
+            buffer[p, i + 1] = b[q]
+            buffer[p, i + 2] = c[q]
+            buffer[p, i + 3] = d[q]
+            buffer[p, i + 4] = e[q]
+            buffer[p, i + 5] = f[q]
+            buffer[p, i + 6] = g[q]
+            buffer[p, i + 7] = h[q]
+    for i in range(eights, count):
+        for p in range(width):
+            buffer[p, i] = frames[first + i, low + p]
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _copied(values, out):
+    """Copy finite values and 0 for others; whether all were."""
     finite = True
-    for first in range(0, n, TILE_POSITIONS):
-        count = min(TILE_POSITIONS, n - first)
-        for low in range(0, pixels, TILE_PIXELS):
-            width = min(TILE_PIXELS, pixels - low)
-            for i in range(count):
-                for p in range(width):
-                    buffer[p, i] = frames[first + i, low + p]
-            for p in range(width):
-                for i in range(count):
-                    value = buffer[p, i]
-                    good = np.isfinite(value)
-                    finite &= good
-                    out[low + p, start + first + i] = value if good else zero
+    for i in range(len(values)):
+        good = np.isfinite(values[i])
+        finite &= good
+        out[i] = values[i] if good else 0.0
     return finite
 
 
 @njit(nogil=True, cache=True)
-def _turn_whole(frames, out, start):
+def _turn(frames, out, start, floats):
     n, pixels = frames.shape
     buffer = np.empty((TILE_PIXELS, TILE_POSITIONS), frames.dtype)
+    finite = True
     for first in range(0, n, TILE_POSITIONS):
         count = min(TILE_POSITIONS, n - first)
+        at = start + first
         for low in range(0, pixels, TILE_PIXELS):
             width = min(TILE_PIXELS, pixels - low)
-            for i in range(count):
-                for p in range(width):
-                    buffer[p, i] = frames[first + i, low + p]
+            _collect(frames, first, count, low, width, buffer)
             for p in range(width):
-                for i in range(count):
-                    out[low + p, start + first + i] = buffer[p, i]
+                if floats:
+                    finite &= _copied(buffer[p, :count], out[low + p, at : at + count])
+                else:
+                    out[low + p, at : at + count] = buffer[p, :count]
+    return finite
 
 
 def turn_frames(frames: NDArray[Any], out: NDArray[Any], start: int) -> bool:
@@ -80,10 +95,7 @@ def turn_frames(frames: NDArray[Any], out: NDArray[Any], start: int) -> bool:
     bool
         Whether all values were finite.
     """
-    if frames.dtype.kind != "f":
-        _turn_whole(frames, out, start)
-        return True
-    return bool(_turn(frames, out, start))
+    return bool(_turn(frames, out, start, frames.dtype.kind == "f"))
 
 
 @njit(nogil=True, cache=True)

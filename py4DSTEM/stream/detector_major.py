@@ -126,7 +126,7 @@ def coarse_grid(R_shape: tuple[int, int], positions: int = 4096) -> tuple[Index,
     nx, ny = R_shape
     if positions < 1:
         raise ParameterError(f"a grid needs at least one position, not {positions!r}")
-    down = min(nx, max(1, math.isqrt(positions * nx // ny)))
+    down = min(nx, positions, max(1, math.isqrt(positions * nx // ny)))
     across = min(ny, positions // down)
     down = min(nx, positions // across)
     return _spread(nx, down), _spread(ny, across)
@@ -303,7 +303,7 @@ def _fill_whole(
 
     def work(tile: Tile) -> bool:
         block, frames = tile.block, _flat(tile.frames)
-        height, across = block.shape
+        across = block.shape[1]
         if across == width:
             return _turn(frames, table, block.rx.start * width)
         parts = [
@@ -315,7 +315,10 @@ def _fill_whole(
     in_file = isinstance(table, np.memmap)
     least = PAGE_BYTES // table.dtype.itemsize if in_file else LEAST_PATTERNS
     tiles = stream_tiles(cube, work, options=options, label=LABEL, least_patterns=least)
-    return all([finite for _, finite in tiles])
+    finite = True
+    for _, part in tiles:
+        finite &= part
+    return finite
 
 
 def _flat(frames: NDArray[Any]) -> NDArray[Any]:
@@ -365,16 +368,20 @@ def _positions(cube: Cube, grid: tuple[Index, Index]) -> Iterator[NDArray[Any]]:
 
 
 def _fill_prefix(data: NDArray[Any], prefix: NDArray[Any], options: RunOptions) -> None:
-    from py4DSTEM.kernels import compiled
-
-    row_prefix, plain, sums = compiled().row_prefix, np.asarray(data), np.asarray(prefix)
-    n, height = data.shape[2], data.shape[0]
+    """A band of detector rows at a time, so that cancel is heard."""
+    plain, sums = np.asarray(data), np.asarray(prefix)
+    height, parts = data.shape[0], parts_of(data.shape[2])
     rows = max(1, BATCH_BYTES // max(1, data.nbytes // height))
-    parts = parts_of(n)
     for x in range(0, height, rows):
         _check_cancel(options, x, height)
-        band = slice(x, x + rows)
-        in_threads(lambda part, band=band: row_prefix(plain[band], sums[band], part), parts)
+        _sample(plain[x : x + rows], sums[x : x + rows], parts)
+
+
+def _sample(data: NDArray[Any], prefix: NDArray[Any], parts: list[slice]) -> None:
+    from py4DSTEM.kernels import compiled
+
+    row_prefix = compiled().row_prefix
+    in_threads(lambda part: row_prefix(data, prefix, part), parts)
 
 
 def _check_cancel(options: RunOptions, done: int, total: int) -> None:

@@ -59,4 +59,4 @@ def parts_of(count: int, align: int = LEAST) -> list[slice]:
 @cache
 def _pool(process: int) -> ThreadPoolExecutor:
     """The threads of one process: a forked child has none of its parent's."""
-    return ThreadPoolExecutor(max(1, RunOptions().worker_count() - 1), "py4DSTEM-live")
+    return ThreadPoolExecutor(max(1, RunOptions().worker_count() - 1), "live-py4DSTEM")

@@ -68,7 +68,7 @@ class LiveImages:
         known = self._known.setdefault(K, [])
         for way in sorted(self._ways(flat, known), key=lambda way: way.cost):
             images, error = way.images(K, n)
-            if error <= TOLERANCE * float(np.abs(images).max(initial=0)):
+            if error == 0 or error < TOLERANCE * float(np.abs(images).max(initial=0)):
                 break
         self._remember(known, way.base, Known(flat, images, error))
         return images.reshape(K, *self.cache.grid_shape).copy()
@@ -153,8 +153,11 @@ def _add_all(add: Any, table: NDArray[Any], rows: NDArray[np.intp], out: Float) 
 
 def _top(cache: DetectorMajor) -> float:
     """A bound of the sampled sums that is cheap to find."""
-    if cache.prefix is None or not cache.prefix.size:
+    if cache.prefix is None:
         return 0.0
-    parts = parts_of(cache.prefix.shape[2])
-    tops = in_threads(lambda part: np.abs(cache.prefix[:, -1, part]).max(initial=0), parts)
-    return float(max(tops))
+    whole_rows = cache.prefix[:, -1]
+
+    def top(part: slice) -> float:
+        return float(np.abs(whole_rows[:, part]).max(initial=0))
+
+    return max(in_threads(top, parts_of(whole_rows.shape[1])), default=0.0)

@@ -66,7 +66,8 @@ class LivePattern:
 
     def pattern(self, rx: int, ry: int) -> NDArray[Any]:
         """The pattern of one position, (Qx, Qy) in the dtype of the data."""
-        return self.cube[int(rx), int(ry)].data
+        pattern: NDArray[Any] = self.cube[int(rx), int(ry)].data
+        return pattern
 
     def selection(
         self, mask: ArrayLike, how: How = "mean", options: RunOptions | None = None
@@ -97,8 +98,11 @@ class LivePattern:
         total = self._sum(weights, options)
         if how == "sum":
             return total.values.copy()
-        seen = total.valid > 0
-        return np.divide(total.values, total.valid, out=np.full(seen.shape, np.nan), where=seen)
+        # Weights that came and went leave rounding behind where nothing is seen any more.
+        seen = total.valid > 64 * EPSILON * float(weights.sum())
+        mean = np.full(seen.shape, np.nan)
+        np.divide(total.values, total.valid, out=mean, where=seen)
+        return mean
 
     def _checked(self, mask: ArrayLike) -> Float:
         try:
@@ -120,7 +124,8 @@ class LivePattern:
             change = weights - last.weights
             if np.count_nonzero(change) < np.count_nonzero(weights):
                 moved = self._moved(last, weights, change, options)
-                if moved.error <= TOLERANCE * float(np.abs(moved.values).max(initial=0)):
+                top = float(np.abs(moved.values).max(initial=0))
+                if moved.error == 0 or moved.error < TOLERANCE * top:
                     self._last = moved
                     return moved
         self._last = self._anew(weights, options)
@@ -129,7 +134,8 @@ class LivePattern:
     def _moved(self, last: _Sum, weights: Float, change: Float, options: RunOptions) -> _Sum:
         came, seen = self._added(np.maximum(change, 0), options)
         went, lost = self._added(np.maximum(-change, 0), options)
-        values, valid = last.values + came - went, last.valid + seen - lost
+        with np.errstate(invalid="ignore", over="ignore"):  # then all are summed anew
+            values, valid = last.values + came - went, last.valid + seen - lost
         whole = self.cube.dtype.kind != "f" and not (weights % 1).any()
         size = max(float(np.abs(v).max(initial=0)) for v in (last.values, came, went))
         return _Sum(weights, values, valid, 0.0 if whole else last.error + 4 * EPSILON * size)
@@ -139,13 +145,9 @@ class LivePattern:
         if bytes_ < ENGINE_BYTES:
             return _Sum(weights, *self._added(weights, options))
         values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
-        from py4DSTEM.kernels import compiled
-
-        measure = compiled().measure
 
         def work(tile: Tile) -> tuple[Float, Float]:
-            m = measure(tile.frames, sums=True, weights=tile.weights)
-            return m.sums, m.valid
+            return _sums(tile.frames, tile.weights)
 
         tiles = stream_tiles(self.cube, work, weights=weights, options=options, label="selection")
         for _, (v, c) in tiles:
@@ -155,18 +157,14 @@ class LivePattern:
 
     def _added(self, weights: Float, options: RunOptions) -> tuple[Float, Float]:
         """Σ w v and Σ w over the finite values of each pixel."""
-        from py4DSTEM.kernels import compiled
-
-        measure = compiled().measure
 
         def work(runs: Sequence[_Run]) -> tuple[Float, Float]:
             values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
             for run in runs:
                 _check_cancel(options)
-                w = weights[run.row, run.columns]
-                m = measure(self._read(run), sums=True, weights=w)
-                values += m.sums
-                valid += m.valid
+                v, c = _sums(self._read(run), weights[run.row, run.columns])
+                values += v
+                valid += c
             return values, valid
 
         parts = in_threads(work, self._shares(weights))
@@ -180,19 +178,16 @@ class LivePattern:
         if np.count_nonzero(weights) * self._pattern_bytes() >= ENGINE_BYTES:
             whole = max_pattern(self.cube, where=weights, options=options).data
             return np.asarray(whole, dtype=np.float64)
-        from py4DSTEM.kernels import compiled
-
-        measure = compiled().measure
 
         def work(runs: Sequence[_Run]) -> Float:
             top = np.full(self.cube.Q_shape, -np.inf)
             for run in runs:
                 _check_cancel(options)
-                np.maximum(top, measure(self._read(run), maximum=True).maximum, out=top)
+                np.maximum(top, _largest(self._read(run)), out=top)
             return top
 
         tops = in_threads(work, self._shares(weights))
-        top = np.max(tops, axis=0)
+        top: Float = np.max(tops, axis=0)
         return np.where(np.isneginf(top), np.nan, top)
 
     # ---- reading ---------------------------------------------------------------------------------
@@ -230,6 +225,20 @@ def _runs(weights: Float, row: int, most: int) -> list[_Run]:
         for start, stop in zip(starts, stops, strict=True)
         for a in range(int(start), int(stop), most)
     ]
+
+
+def _sums(frames: NDArray[Any], weights: Float | None) -> tuple[Float, Float]:
+    """Σ w v and Σ w over the finite values of each pixel."""
+    from py4DSTEM.kernels import compiled
+
+    m = compiled().measure(frames, sums=True, weights=weights)
+    return np.asarray(m.sums), np.asarray(m.valid)
+
+
+def _largest(frames: NDArray[Any]) -> NDArray[Any]:
+    from py4DSTEM.kernels import compiled
+
+    return np.asarray(compiled().measure(frames, maximum=True).maximum)
 
 
 def _check_cancel(options: RunOptions) -> None:

@@ -187,8 +187,9 @@ class LiveScan:
         """
         self._check_open()
         rows, columns = coarse_grid(self.cube.R_shape, self._coarse_positions(positions))
+        room = max(2 * COARSE_BYTES, 16 * math.prod(self.cube.Q_shape))
         cache = detector_major(
-            self.cube, rows=rows, columns=columns, memory_bytes=2 * COARSE_BYTES, options=options
+            self.cube, rows=rows, columns=columns, memory_bytes=room, options=options
         )
         self._caches.replace("coarse", LiveImages(cache))
 
@@ -304,7 +305,7 @@ class LiveScan:
         i, j = np.indices(shape, dtype=np.float64)
         sums = self.images(np.stack([w, w * i, w * j]))
         total, moments = sums.images[0], sums.images[1:]
-        usable = np.broadcast_to(total > 0, moments.shape)
+        usable = np.broadcast_to(np.isfinite(total) & (total > 0), moments.shape)
         centers = np.divide(moments, total, out=np.full(moments.shape, np.nan), where=usable)
         return replace(sums, images=centers)
 

@@ -85,7 +85,8 @@ class Way:
                 if term.rows.size:
                     add(term.table, term.rows, term.weights, out, part)
             if self.base is not None:
-                out[:, part] += self.base.images[:, part]
+                with np.errstate(invalid="ignore", over="ignore"):
+                    out[:, part] += self.base.images[:, part]
 
         in_threads(work, parts_of(n))
         error = sum(term.error for term in self.terms)
@@ -140,7 +141,7 @@ class Shells:
 
     def way(self, cache: DetectorMajor, weights: Float) -> Way:
         """Whole shells of one weight by two sums, other pixels one by one."""
-        K, n = len(weights), cache.data.shape[2]
+        K = len(weights)
         value = np.stack([self._prevailing(w) for w in weights])
         rest = weights - value[:, self.shell]
         factors = value - np.concatenate([value[:, 1:], np.zeros((K, 1))], axis=1)

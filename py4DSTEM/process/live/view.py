@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Detector, Mask
-from py4DSTEM.core.expression import Expression, combined, weights_of
+from py4DSTEM.core.expression import Expression, combined, signed_sum, weights_of
 from py4DSTEM.process.com import CenterOfMass
 from py4DSTEM.process.live.scan import LiveResult, LiveScan
 from py4DSTEM.process.virtual import VirtualImages
@@ -133,7 +133,6 @@ class DetectorView:
             return np.asarray(run(whole, cube, options=options).data)
         operation = VirtualImages(detectors={name: self.shapes[name] for name in self.weights})
         images = run(operation, cube, options=options).data
-        if self._parsed is not None:
-            return self._evaluated(images)
-        factors = np.array([self.factors[name] for name in self.weights])
-        return np.tensordot(factors, images, axes=1)[None]
+        parsed = self._parsed or Expression(signed_sum(self.factors))
+        values = dict(zip(self.weights, images, strict=True))
+        return np.broadcast_to(parsed.evaluate(values), images.shape[1:])[None]
