@@ -96,6 +96,17 @@ def test_the_ellipse_is_where_its_equation_says():
     assert float(detector.signed_distance(np.zeros(1), np.zeros(1))[0]) == -6.0
 
 
+def test_whole_numbers_are_numbers():
+    for whole, same in (
+        (EllipseDisk(8, 3, 1, (20, 25)), EllipseDisk(8.0, 3.0, 1.0, (20.0, 25.0))),
+        (Segment(2, 9, 0, 2, (20, 25)), Segment(2.0, 9.0, 0.0, 2.0, (20.0, 25.0))),
+        (DiskLattice(2, (6, 0), (0, 7), 2), DiskLattice(2.0, (6.0, 0.0), (0.0, 7.0), 2)),
+    ):
+        known = Calibration(origin_px=C)
+        np.testing.assert_array_equal(whole.weights(SIZE, known), same.weights(SIZE, known))
+        assert whole == same
+
+
 def test_an_ellipse_with_equal_axes_is_a_disk():
     disk, ellipse = Disk(7.3, center=C), EllipseDisk(7.3, 7.3, 1.1, center=C)
     np.testing.assert_allclose(ellipse.weights(SIZE, NONE), disk.weights(SIZE, NONE), atol=1e-12)

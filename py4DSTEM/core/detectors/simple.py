@@ -213,7 +213,7 @@ class EllipseDisk(Detector):
         u, v = np.abs(c * x + s * y), np.abs(c * y - s * x)
         level = np.hypot(u / self.a, v / self.b)
         slope = np.hypot(u / self.a**2, v / self.b**2)
-        distance = np.full(np.shape(level), -min(self.a, self.b))
+        distance = np.full(np.shape(level), -float(min(self.a, self.b)))
         np.divide(level * (level - 1), slope, out=distance, where=slope > 0)
         # Deep inside the first order overshoots: the edge is no further than along either axis.
         along_u = self.a * np.sqrt(np.maximum(1 - (v / self.b) ** 2, 0)) - u
