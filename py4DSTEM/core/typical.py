@@ -68,9 +68,6 @@ def typical_detector(kind: str, Q_shape: tuple[int, int], calibration: Calibrati
         radius = max(min(Q_shape) / 8, 1.0)
     known = calibration.origin_px is not None
     center = None if known else ((Q_shape[0] - 1) / 2, (Q_shape[1] - 1) / 2)
-    if kind == "polygon":
-        x, y = calibration.mean_origin_px if known else center or (0.0, 0.0)
-        return Polygon(_corners((x, y), radius, 5))
     made: dict[str, Any] = {
         "point": lambda: Point(center),
         "disk": lambda: Disk(radius, center),
@@ -78,6 +75,7 @@ def typical_detector(kind: str, Q_shape: tuple[int, int], calibration: Calibrati
         "rectangle": lambda: Rectangle(2 * radius, 3 * radius, center),
         "ellipse": lambda: EllipseDisk(1.5 * radius, radius, 0.0, center),
         "wedge": lambda: Segment(0.0, 2.5 * radius, -math.pi / 8, math.pi / 8, center),
+        "polygon": lambda: Polygon(_corners((0.0, 0.0), radius, 5), center),
         "lattice": lambda: DiskLattice(
             radius / 2, (3 * radius, 0.0), (0.0, 3 * radius), 3, False, center
         ),
