@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -144,34 +144,33 @@ class LivePattern:
         bytes_ = np.count_nonzero(weights) * self._pattern_bytes()
         if bytes_ < ENGINE_BYTES:
             return _Sum(weights, *self._added(weights, options))
-        values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
 
         def work(tile: Tile) -> tuple[Float, Float]:
             return _sums(tile.frames, tile.weights)
 
         tiles = stream_tiles(self.cube, work, weights=weights, options=options, label="selection")
-        for _, (v, c) in tiles:
-            values += v
-            valid += c
-        return _Sum(weights, values, valid)
+        return _Sum(weights, *self._total(part for _, part in tiles))
 
     def _added(self, weights: Float, options: RunOptions) -> tuple[Float, Float]:
         """Σ w v and Σ w over the finite values of each pixel."""
 
-        def work(runs: Sequence[_Run]) -> tuple[Float, Float]:
-            values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
-            for run in runs:
-                _check_cancel(options)
-                v, c = _sums(self._read(run), weights[run.row, run.columns])
+        def work(share: Sequence[list[_Run]]) -> tuple[Float, Float]:
+            return self._total(self._sums_of(runs, weights, options) for runs in share)
+
+        return self._total(in_threads(work, self._shares(weights)))
+
+    def _sums_of(
+        self, runs: Sequence[_Run], weights: Float, options: RunOptions
+    ) -> tuple[Float, Float]:
+        _check_cancel(options)
+        return _sums(self._read(runs), np.concatenate([weights[r.row, r.columns] for r in runs]))
+
+    def _total(self, parts: Iterable[tuple[Float, Float]]) -> tuple[Float, Float]:
+        values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite where they do not fit
+            for v, c in parts:
                 values += v
                 valid += c
-            return values, valid
-
-        parts = in_threads(work, self._shares(weights))
-        values, valid = np.zeros(self.cube.Q_shape), np.zeros(self.cube.Q_shape)
-        for v, c in parts:
-            values += v
-            valid += c
         return values, valid
 
     def _maximum(self, weights: Float, options: RunOptions) -> Float:
@@ -179,11 +178,11 @@ class LivePattern:
             whole = max_pattern(self.cube, where=weights, options=options).data
             return np.asarray(whole, dtype=np.float64)
 
-        def work(runs: Sequence[_Run]) -> Float:
+        def work(share: Sequence[list[_Run]]) -> Float:
             top = np.full(self.cube.Q_shape, -np.inf)
-            for run in runs:
+            for runs in share:
                 _check_cancel(options)
-                np.maximum(top, _largest(self._read(run)), out=top)
+                np.maximum(top, _largest(self._read(runs)), out=top)
             return top
 
         tops = in_threads(work, self._shares(weights))
@@ -194,18 +193,20 @@ class LivePattern:
     def _pattern_bytes(self) -> int:
         return max(1, self.cube.Q_shape[0] * self.cube.Q_shape[1] * self.cube.dtype.itemsize)
 
-    def _read(self, run: _Run) -> NDArray[Any]:
-        return read_block(self.cube.data, slice(run.row, run.row + 1), run.columns)
+    def _read(self, runs: Sequence[_Run]) -> NDArray[Any]:
+        blocks = [read_block(self.cube.data, slice(r.row, r.row + 1), r.columns) for r in runs]
+        return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
-    def _shares(self, weights: Float) -> list[list[_Run]]:
-        """Runs of positions, dealt out to the threads."""
+    def _shares(self, weights: Float) -> list[list[list[_Run]]]:
+        """Runs of positions, a few MB of them together, dealt out to the threads."""
         most = max(1, PIECE_BYTES // self._pattern_bytes())
         chunks = chunks_of(self.cube.data)
         most = most if chunks is None else max(most, chunks[1])
         runs = [run for x in range(len(weights)) for run in _runs(weights[x], x, most)]
-        workers = min(RunOptions().worker_count(), max(1, len(runs)))
-        edges = np.linspace(0, len(runs), workers + 1).astype(int)
-        return [runs[a:b] for a, b in pairwise(edges)]
+        workers = max(1, RunOptions().worker_count())
+        pieces = list(_pieces(runs, min(most, -(-sum(map(len, runs)) // workers))))
+        edges = np.linspace(0, len(pieces), min(workers, max(1, len(pieces))) + 1).astype(int)
+        return [pieces[a:b] for a, b in pairwise(edges)]
 
 
 @dataclass(frozen=True)
@@ -214,6 +215,9 @@ class _Run:
 
     row: int
     columns: slice
+
+    def __len__(self) -> int:
+        return int(self.columns.stop - self.columns.start)
 
 
 def _runs(weights: Float, row: int, most: int) -> list[_Run]:
@@ -225,6 +229,18 @@ def _runs(weights: Float, row: int, most: int) -> list[_Run]:
         for start, stop in zip(starts, stops, strict=True)
         for a in range(int(start), int(stop), most)
     ]
+
+
+def _pieces(runs: Sequence[_Run], most: int) -> Iterator[list[_Run]]:
+    """Neighbouring runs together while they hold at most `most` positions."""
+    piece: list[_Run] = []
+    for run in runs:
+        if piece and sum(map(len, piece)) + len(run) > most:
+            yield piece
+            piece = []
+        piece.append(run)
+    if piece:
+        yield piece
 
 
 def _sums(frames: NDArray[Any], weights: Float | None) -> tuple[Float, Float]:

@@ -115,10 +115,11 @@ def by_rows(cache: DetectorMajor, weights: Float, top: float) -> Way | None:
 
 
 def _prevailing(blocks: Float) -> Float:
-    """The weight that most of the eight have, (…, 8) to (…)."""
+    """The weight that four or more of the eight have, (…, 8) to (…); 0 where there is none."""
     edges = blocks[..., 2], blocks[..., 5]
     votes = [np.count_nonzero(blocks == edge[..., None], axis=-1) for edge in edges]
-    prevailing: Float = np.where(votes[0] >= votes[1], *edges)
+    best = np.where(votes[0] >= votes[1], *edges)
+    prevailing: Float = np.where(np.maximum(*votes) >= 4, best, 0.0)
     return prevailing
 
 
