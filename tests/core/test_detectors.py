@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from py4DSTEM import (
     Annulus,
+    Detector,
     Disk,
     DiskLattice,
     EllipseDisk,
@@ -184,6 +185,16 @@ def test_a_reduced_basis_spans_the_same_lattice(m, n, share):
         detector.signed_distance(*(at + np.array([0.0, radius])).T), 0, atol=1e-9
     )
     assert detector.signed_distance(np.zeros(1), np.zeros(1))[0] > 0
+
+
+@pytest.mark.parametrize("center", [C, (-3.0, 60.0), (500.0, 2.0)])
+def test_disks_one_by_one_are_those_of_the_nearest_node(center):
+    known = Calibration(ellipse=Ellipse(1.15, 1.0, 0.7)).replace(
+        Q_pixel_size=(0.5, 0.6), Q_pixel_units="mrad"
+    )
+    lattice = DiskLattice(1.2, (5, 1), (-1, 4), center=center, units="mrad")
+    nearest = Detector.weights(lattice, SIZE, known)
+    np.testing.assert_allclose(lattice.weights(SIZE, known), nearest, atol=1e-9)
 
 
 # ---- sets ----------------------------------------------------------------------------------------

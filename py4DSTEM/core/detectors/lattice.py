@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.detectors.base import Center, Detector, Float, Units, positive
+from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.detectors.base import Center, Detector, Float, Units, pixel_transform, positive
+from py4DSTEM.core.detectors.simple import Disk
 from py4DSTEM.core.parameters import numbers
 from py4DSTEM.errors import ParameterError
 
@@ -78,6 +80,21 @@ class DiskLattice(Detector):
         kept = (h != 0) | (k != 0) | self.include_center
         nodes: Float = np.stack([h, k], axis=-1)[kept] @ np.array([self.g1, self.g2])
         return nodes
+
+    def weights(self, Q_shape: tuple[int, int], calibration: Calibration) -> Float:
+        """Fraction of each pixel that disks cover, (Qx, Qy) float64 in [0, 1]."""
+        to_pixels = np.linalg.inv(pixel_transform(calibration, self.units))
+        reach = self.radius * float(np.linalg.norm(to_pixels, 2)) + 1.0
+        at = self.nodes() @ to_pixels.T + np.array(self.center_px(calibration))
+        first = np.clip(np.floor(at - reach), 0, Q_shape).astype(np.int64)
+        stop = np.clip(np.ceil(at + reach) + 1, 0, Q_shape).astype(np.int64)
+        weights = np.zeros(Q_shape)
+        # Each disk in its own window: they do not overlap, and most of the frame has none.
+        for node, (i0, j0), (i1, j1) in zip(at, first, stop, strict=True):
+            if i0 < i1 and j0 < j1:
+                disk = Disk(self.radius, (node[0] - i0, node[1] - j0), self.units)
+                weights[i0:i1, j0:j1] += disk.weights((i1 - i0, j1 - j0), calibration)
+        return np.minimum(weights, 1.0)
 
     def signed_distance(self, x: Float, y: Float) -> Float:
         """From the nearest disk; very large where that node of the lattice has no disk."""
