@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.contrast import Scale, display
+from py4DSTEM.core.contrast import POWERS, Scale, display, fast_complex_colors, fast_limits
 from py4DSTEM.errors import ShapeError
 
 __all__ = [
     "color_numbers",
+    "direction_colors",
+    "direction_wheel",
     "fraction_of",
     "nearest_filled",
     "rgb_bytes",
@@ -116,7 +118,7 @@ def nearest_filled(
 
     Parameters
     ----------
-    image : (len(rows), len(columns)) array
+    image : (..., len(rows), len(columns)) array
     rows, columns : int arrays
         Rising; where in the whole image the values lie.
     shape : (int, int)
@@ -124,7 +126,7 @@ def nearest_filled(
 
     Returns
     -------
-    array of `shape`
+    (..., *shape) array
         With the dtype of `image`.
 
     Examples
@@ -133,12 +135,12 @@ def nearest_filled(
     array([[1, 1, 2, 2, 2],
            [1, 1, 2, 2, 2]])
     """
-    if image.shape != (len(rows), len(columns)) or not image.size:
+    if image.shape[-2:] != (len(rows), len(columns)) or not image.size:
         raise ShapeError(
             f"an image of {image.shape} does not lie on {len(rows)} rows and {len(columns)} columns"
         )
     i, j = (_nearest(known, n) for known, n in zip((rows, columns), shape, strict=True))
-    filled: NDArray[Any] = image[i[:, None], j[None, :]]
+    filled: NDArray[Any] = image[..., i[:, None], j[None, :]]
     return filled
 
 
@@ -166,3 +168,56 @@ def rgb_bytes(image: NDArray[Any]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(image)
     scaled = np.clip(np.nan_to_num(image, nan=0.0), 0, 1) * 255 + 0.5
     return np.ascontiguousarray(scaled.astype(np.uint8))
+
+
+def direction_colors(
+    vectors: NDArray[Any],
+    clip: tuple[float, float] = (0.1, 99.9),
+    high: float | None = None,
+    scale: Scale = "linear",
+) -> tuple[NDArray[np.uint8], float]:
+    """Colours of vectors ``x + i y``: hue is the direction, brightness the length.
+
+    Parameters
+    ----------
+    vectors : (n0, n1) complex
+    clip : (float, float)
+        Percentiles; the upper one of the lengths is the brightest.
+    high : float, optional
+        Length of the brightest instead.
+    scale : {"linear", "sqrt", "log"} or float
+        Of the brightness; the logarithm is shown as the square root.
+
+    Returns
+    -------
+    colors : (n0, n1, 3) uint8
+        Vectors that are no number are gray.
+    high : float
+    """
+    if high is None:
+        high = fast_limits(np.abs(sampled(vectors)), clip)[1]
+    high = high if high > 0 else 1.0
+    power = POWERS.get(scale, 0.5) if isinstance(scale, str) else scale
+    return fast_complex_colors(vectors, high, power), high
+
+
+def direction_wheel(size: int) -> NDArray[np.uint8]:
+    """The legend of `fast_complex_colors` for vectors ``x + i y`` on an image.
+
+    Parameters
+    ----------
+    size : int
+        Pixels across.
+
+    Returns
+    -------
+    (size, size, 4) uint8
+        Red, green, blue, opacity: at every place of a disk the colour of the vector that points
+        there from the middle, x down and y to the right.
+    """
+    at = np.linspace(-1, 1, size)
+    z = at[:, None] + 1j * at[None, :]
+    wheel = np.zeros((size, size, 4), dtype=np.uint8)
+    wheel[..., :3] = fast_complex_colors(z, 1.0)
+    wheel[..., 3] = np.clip((1 - np.abs(z)) * size / 2 * 255, 0, 255)
+    return wheel

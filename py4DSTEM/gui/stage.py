@@ -81,10 +81,14 @@ class Stage(QtCore.QObject):
     """(panel, x, y) in pixels, row first: a click that moved nothing."""
     hovered = QtCore.Signal(str, object)
     """(panel, (x, y) in pixels or None): where the mouse is."""
+    showed = QtCore.Signal(str, object)
+    """(panel, `RealSlice` or `DiffractionSlice`): what a panel shows now, exactly or coarsely."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self.overlays: dict[tuple[str, str], Overlay] = {}
+        self.showing: dict[str, Any] = {}
+        """What the panels show: `RealSlice` or `DiffractionSlice` by panel."""
 
     def put(self, panel: Where, name: str, overlay: Overlay | None) -> None:
         """Draw something on a panel under a name, in place of what had that name; None: nothing."""
@@ -95,6 +99,11 @@ class Stage(QtCore.QObject):
         else:
             self.overlays[key] = overlay
         self.overlaid.emit(panel, name, overlay)
+
+    def show(self, panel: Where, value: Any) -> None:
+        """Tell what a panel shows now, to those that make something of it."""
+        self.showing[panel] = value
+        self.showed.emit(panel, value)
 
     def clear(self, prefix: str) -> None:
         """Take away everything whose name begins with `prefix`."""

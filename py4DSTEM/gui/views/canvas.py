@@ -55,6 +55,11 @@ class Pixels(pg.GraphicsObject):
         )
         self._replace(image, rgb, number)
 
+    def clear(self) -> None:
+        """Draw nothing."""
+        self._image, self._held = QtGui.QImage(), None
+        self.update()
+
     def _replace(self, image: QtGui.QImage, held: NDArray[np.uint8], number: int) -> None:
         rect = QtCore.QRectF(-0.5, -0.5, image.width(), image.height())
         if rect != self._rect:
@@ -111,6 +116,7 @@ class Canvas(pg.GraphicsView):
     """(x, y), or None when the mouse has left."""
     keyPressed = QtCore.Signal(object)
     """A `QKeyEvent` that nothing has used so far; accept it to use it."""
+    resized = QtCore.Signal()
     drawn = QtCore.Signal(int)
     """Number of the request whose image is on the screen now."""
 
@@ -172,6 +178,8 @@ class Canvas(pg.GraphicsView):
         super().resizeEvent(ev)
         if ev is not None and self._fitted:
             self.fit()
+        if ev is not None:
+            self.resized.emit()
 
     def place(self, ev: Any) -> Pair:
         """(x, y) on the image of a mouse event."""

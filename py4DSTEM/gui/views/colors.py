@@ -9,6 +9,7 @@ import pyqtgraph as pg
 from numpy.typing import NDArray
 from pyqtgraph.Qt import QtCore, QtGui
 
+from py4DSTEM.core.pixels import direction_wheel
 from py4DSTEM.errors import ParameterError
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "default_map",
     "pen_style",
     "swatch",
+    "wheel",
 ]
 
 COLOR_MAPS = {
@@ -99,6 +101,15 @@ def swatch(name: str, width: int = 48, height: int = 12) -> QtGui.QIcon:
         strip.data, width, height, 4 * width, QtGui.QImage.Format.Format_RGBA8888
     ).copy()
     return QtGui.QIcon(QtGui.QPixmap.fromImage(image))
+
+
+def wheel(size: int) -> QtGui.QPixmap:
+    """The legend of images of vectors: the colour of each direction and length."""
+    colors = direction_wheel(size)
+    image = QtGui.QImage(
+        colors.data, size, size, 4 * size, QtGui.QImage.Format.Format_RGBA8888
+    ).copy()
+    return QtGui.QPixmap.fromImage(image)
 
 
 def pen_style(order: int) -> tuple[str, QtCore.Qt.PenStyle]:

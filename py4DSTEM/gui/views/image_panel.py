@@ -12,12 +12,18 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.contrast import fast_limits, is_signed
-from py4DSTEM.core.pixels import color_numbers, nearest_filled, rgb_bytes, sampled
+from py4DSTEM.core.pixels import (
+    color_numbers,
+    direction_colors,
+    nearest_filled,
+    rgb_bytes,
+    sampled,
+)
 from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.state.project import Look
 from py4DSTEM.gui.views.canvas import Canvas
 from py4DSTEM.gui.views.color_bar import ColorBar
-from py4DSTEM.gui.views.colors import default_map
+from py4DSTEM.gui.views.colors import default_map, wheel
 from py4DSTEM.gui.views.look_row import LookRow
 
 __all__ = ["ImagePanel"]
@@ -77,6 +83,8 @@ class ImagePanel(QtWidgets.QWidget):
         self.canvas = Canvas()
         self.bar = ColorBar()
         self.mark = QtWidgets.QLabel("coarse", self.canvas)
+        self.wheel = QtWidgets.QLabel(self.canvas)
+        self._stale = False
         self._lay_out()
         self._connect()
 
@@ -96,8 +104,17 @@ class ImagePanel(QtWidgets.QWidget):
             "background: rgba(0,0,0,150); color: #F0E442; padding: 1px 5px; border-radius: 3px;"
         )
         self.mark.setToolTip("A preview from some of the positions; the exact image follows.")
-        self.mark.move(60, 6)
-        self.mark.hide()
+        self.wheel.setPixmap(wheel(56))
+        for label in (self.mark, self.wheel):
+            label.hide()
+        self.canvas.resized.connect(self._place_labels)
+
+    def _place_labels(self) -> None:
+        """The mark in the upper left corner of the image, the wheel in the upper right one."""
+        rect = self.canvas.mapFromScene(self.canvas.box.sceneBoundingRect()).boundingRect()
+        self.mark.move(rect.left() + 8, rect.top() + 6)
+        self.wheel.adjustSize()
+        self.wheel.move(rect.right() - self.wheel.width() - 8, rect.top() + 6)
 
     def _connect(self) -> None:
         self.row.lookChanged.connect(self._wish)
@@ -139,8 +156,9 @@ class ImagePanel(QtWidgets.QWidget):
 
         Parameters
         ----------
-        image : (n0, n1) real array
-            Kept, not copied.
+        image : (n0, n1) real or complex array
+            Kept, not copied.  Complex numbers ``x + i y`` are vectors: their hue is the direction
+            (x down, y to the right), their brightness the length.
         axes : (Axis, Axis), optional
             Of rows and columns; None: pixels.
         zero_px : (float, float), optional
@@ -186,10 +204,36 @@ class ImagePanel(QtWidgets.QWidget):
         """Show colours, (n0, n1, 3) uint8 or float in [0, 1]; limits and scale do not apply."""
         self.image = image
         self._frame(axes, zero_px, title, exact, number)
+        self._show_colors(rgb_bytes(image), vectors=False)
+
+    def _show_colors(self, colors: NDArray[np.uint8], *, vectors: bool) -> None:
         self._asked += 1
         self.row.set_colored(True)
         self.bar.hide()
-        self._place(lambda: self.canvas.pixels.show_colors(rgb_bytes(image), number))
+        self.wheel.setVisible(vectors)
+        self._place(lambda: self.canvas.pixels.show_colors(colors, self._number))
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.image = None
+        self._asked += 1
+        self.set_stale(False)
+        self.row.set_title("")
+        for label in (self.mark, self.wheel):
+            label.hide()
+        self.canvas.pixels.clear()
+
+    def set_stale(self, stale: bool) -> None:
+        """Whether the image belongs to something that has changed, and another is on its way."""
+        self._stale = stale
+        self._show_mark()
+
+    def _show_mark(self) -> None:
+        text = "updating…" if self._stale else "coarse"
+        if text != self.mark.text():
+            self.mark.setText(text)
+            self.mark.adjustSize()
+        self.mark.setVisible(self.image is not None and (self._stale or not self.exact))
 
     def _frame(
         self, axes: Axes | None, zero_px: Pair | None, title: str, exact: bool, number: int
@@ -200,7 +244,7 @@ class ImagePanel(QtWidgets.QWidget):
         self.row.set_title(title)
         self.row.set_calibrated(axes is None or all(axis.calibrated for axis in known))
         self.exact, self._number = exact, number
-        self.mark.setVisible(not exact)
+        self._show_mark()
 
     def _place(self, draw: Any) -> None:
         before = self.canvas.pixels.shape
@@ -251,7 +295,11 @@ class ImagePanel(QtWidgets.QWidget):
         image = self.image
         if image is None or image.ndim != 2:
             return
+        if image.dtype.kind == "c":
+            self._render_vectors(image)
+            return
         self.row.set_colored(False)
+        self.wheel.hide()
         signed = self._is_signed()
         clip, scale = self.look.clip, self.look.scale
         self.limits = self.look.limits or fast_limits(image, clip, signed=signed, scale=scale)
@@ -261,6 +309,12 @@ class ImagePanel(QtWidgets.QWidget):
         if follow:
             self.bar.show_image(image, self.limits, scale, colors)
         self._color(_Colored(image, self.limits, scale, colors, self._number))
+
+    def _render_vectors(self, image: NDArray[Any]) -> None:
+        colors, high = direction_colors(image, self.look.clip, scale=self.look.scale)
+        self.limits = (0.0, high)
+        self.wheel.setToolTip(f"Direction by hue, length by brightness: brightest at {high:.4g}")
+        self._show_colors(colors, vectors=True)
 
     def _color(self, wish: _Colored) -> None:
         self._asked += 1

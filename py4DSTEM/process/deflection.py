@@ -1,0 +1,67 @@
+"""How the beam is deflected, as one complex number per position: what a colour wheel shows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.core.slices import RealSlice
+from py4DSTEM.errors import CalibrationMissing, ParameterError
+
+__all__ = ["deflection"]
+
+Float = NDArray[np.float64]
+
+
+def deflection(com: RealSlice) -> RealSlice:
+    """Deflection of the beam along the axes of the scan, from its centre of mass.
+
+    Parameters
+    ----------
+    com : RealSlice
+        Stack of "x" and "y", (2, Rx, Ry), in raw detector pixels, as `center_of_mass` gives it.
+
+    Returns
+    -------
+    RealSlice
+        ``x + i y``, (Rx, Ry) complex128: x down, y to the right on the image of the scan; in Å⁻¹,
+        or in detector pixels where the pixel size is not known.  NaN where there is no centre.
+
+    Raises
+    ------
+    ParameterError
+        Not the centre of mass of a scan.
+
+    Notes
+    -----
+    The calibrated origin is subtracted, or where there is none, or none of the scan's size, the
+    mean over the scan; ellipse, pixel size, flip and rotation as far as they are known.
+
+    Examples
+    --------
+    >>> com = RealSlice(np.array([[[1.0, 3.0]], [[2.0, 2.0]]]), labels=("x", "y"))
+    >>> deflection(com).data.tolist()
+    [[(-1+0j), (1+0j)]]
+    """
+    if not isinstance(com, RealSlice) or com.data.ndim != 3 or len(com.data) != 2:
+        raise ParameterError("the stack of x and y that center_of_mass gives is needed")
+    field = np.asarray(com.data, dtype=np.float64)
+    field = field - _origin(com, field)
+    try:
+        matrix, units = com.calibration.Q_matrix("A^-1"), "A^-1"
+    except CalibrationMissing:
+        matrix, units = com.calibration.Q_matrix("px"), "px"
+    with np.errstate(invalid="ignore"):
+        x, y = np.einsum("ab,bxy->axy", matrix, field)
+    history = com.history.then("deflection", {})
+    return RealSlice(x + 1j * y, com.calibration, history, "deflection", units=units)
+
+
+def _origin(com: RealSlice, field: Float) -> Float:
+    known = com.calibration.origin_px
+    if known is not None and (known.ndim == 1 or known.shape[:2] == field.shape[1:]):
+        origins: Float = np.moveaxis(com.calibration.origins(com.data.shape[1:]), -1, 0)
+        return origins
+    there = np.isfinite(field).all(axis=0)
+    mean = field[:, there].mean(axis=1) if there.any() else np.zeros(2)
+    return np.asarray(mean[:, None, None], dtype=np.float64)
