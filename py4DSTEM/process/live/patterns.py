@@ -202,7 +202,8 @@ class LivePattern:
         most = max(1, PIECE_BYTES // self._pattern_bytes())
         chunks = chunks_of(self.cube.data)
         most = most if chunks is None else max(most, chunks[1])
-        runs = [run for x in range(len(weights)) for run in _runs(weights[x], x, most)]
+        rows = map(int, np.flatnonzero(weights.any(axis=1)))
+        runs = [run for x in rows for run in _runs(weights[x], x, most)]
         workers = max(1, RunOptions().worker_count())
         pieces = list(_pieces(runs, min(most, -(-sum(map(len, runs)) // workers))))
         edges = np.linspace(0, len(pieces), min(workers, max(1, len(pieces))) + 1).astype(int)
@@ -234,11 +235,13 @@ def _runs(weights: Float, row: int, most: int) -> list[_Run]:
 def _pieces(runs: Sequence[_Run], most: int) -> Iterator[list[_Run]]:
     """Neighbouring runs together while they hold at most `most` positions."""
     piece: list[_Run] = []
+    held = 0
     for run in runs:
-        if piece and sum(map(len, piece)) + len(run) > most:
+        if piece and held + len(run) > most:
             yield piece
-            piece = []
+            piece, held = [], 0
         piece.append(run)
+        held += len(run)
     if piece:
         yield piece
 
