@@ -34,8 +34,8 @@ class Pixels(pg.GraphicsObject):
         """Of the request whose image was painted last."""
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+    def grid_shape(self) -> tuple[int, int]:
+        """Rows and columns (`shape` is a method of every item)."""
         return self._image.height(), self._image.width()
 
     def show_numbers(self, numbers: NDArray[np.uint8], colors: str, number: int) -> None:

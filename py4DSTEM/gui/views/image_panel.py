@@ -247,9 +247,9 @@ class ImagePanel(QtWidgets.QWidget):
         self._show_mark()
 
     def _place(self, draw: Any) -> None:
-        before = self.canvas.pixels.shape
+        before = self.canvas.pixels.grid_shape
         draw()
-        if self.canvas.pixels.shape != before:
+        if self.canvas.pixels.grid_shape != before:
             self.canvas.fit()
 
     # ---- colours ---------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ class Overlays(QtCore.QObject):
 
     def _region(self, name: str, region: Region) -> bool:
         """Draw a region; one that is there already is changed, so that a drag of it goes on."""
-        key, size = _key(name), self._canvas.pixels.shape
+        key, size = _key(name), self._canvas.pixels.grid_shape
         if key not in self._shapes:
             self._take_away(name)
             item = ShapeItem(region.shape, size, name=region.name, color=region.color)
