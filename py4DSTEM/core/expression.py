@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.errors import ParameterError, ShapeError
 
-__all__ = ["Expression", "combined", "linear_factors", "weights_of"]
+__all__ = ["Expression", "combined", "linear_factors", "signed_sum", "weights_of"]
 
 Float = NDArray[np.float64]
 MOST_CHARACTERS = 1000
@@ -139,6 +139,33 @@ def combined(weights: Mapping[str, ArrayLike], factors: Mapping[str, float]) -> 
         raise ParameterError(f"a sum needs at least one finite factor, not {dict(factors)!r}")
     total: Float = np.sum([factors[name] * array for name, array in arrays.items()], axis=0)
     return total
+
+
+def signed_sum(factors: Mapping[str, float]) -> str:
+    """The expression of a sum of images, each times a factor.
+
+    Parameters
+    ----------
+    factors : mapping of str to float
+        Name → factor.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> signed_sum({"A": 1.0, "B": -1.0, "C": 0.5})
+    'A - B + 0.5 * C'
+    """
+    if not factors or not all(map(math.isfinite, factors.values())):
+        raise ParameterError(f"a sum needs at least one finite factor, not {dict(factors)!r}")
+    text = ""
+    for name, factor in factors.items():
+        sign = "-" if math.copysign(1.0, factor) < 0 else "+"
+        term = name if abs(factor) == 1 else f"{abs(float(factor))!r} * {name}"
+        text += f" {sign} {term}" if text else (f"-{term}" if sign == "-" else term)
+    return text
 
 
 def linear_factors(expression: Expression) -> dict[str, float] | None:

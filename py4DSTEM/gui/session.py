@@ -189,7 +189,10 @@ class Session(QtCore.QObject):
             self.do(AddScan(scan=scan))
             self.opened.emit(key)
         for name, value in found.results.items():
-            self.keep(name, value)
+            several = len(found.scans) + len(found.results) > 1
+            chosen = {"dataset": name} if several else {}
+            options = {"path": source.path, **source.options, **chosen}
+            self.keep(name, value, Made(kind="read", parameters=options))
 
     def _new_key(self) -> str:
         self._counter += 1

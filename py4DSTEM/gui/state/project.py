@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
 from py4DSTEM.core.calibration import Calibration, updated
 from py4DSTEM.core.detector import AnyDetector
+from py4DSTEM.core.expression import Expression
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.core.selection import AnySelection, PointSelection
 from py4DSTEM.errors import ParameterError
@@ -60,6 +62,15 @@ class DetectorEntry(Value):
     shape: AnyDetector
     weight: float = 1.0
     shown: bool = True
+
+    @field_validator("name")
+    @classmethod
+    def _fits_an_expression(cls, name: str) -> str:
+        if not _is_name(name):
+            raise ParameterError(
+                f"a detector is called by letters, digits and _ as in an expression, not {name!r}"
+            )
+        return name
 
 
 class Made(Value):
@@ -160,7 +171,9 @@ class Scan(Value):
 
     def made_by(self, kind: str, parameters: dict[str, Any], of: str, given: Any = ()) -> Made:
         """What a step is, done now; `given` are its values by field, some of them results."""
-        known = {id(result.value): result.name for result in self.results if result.value is not None}
+        known = {
+            id(result.value): result.name for result in self.results if result.value is not None
+        }
         uses = {field: known[id(value)] for field, value in given if id(value) in known}
         return Made(kind=kind, parameters=parameters, of=of, uses=uses, layers=self.enabled)
 
@@ -230,6 +243,14 @@ DEFAULT_LOOKS = {"diffraction": Look(scale="sqrt"), "result": Look(scale="linear
 
 
 MISSING = object()
+
+
+@cache
+def _is_name(name: str) -> bool:
+    try:
+        return name.isidentifier() and Expression(name).names == (name,)
+    except ParameterError:  # a word of the language
+        return False
 
 
 def _same(old: Any, new: Any) -> bool:
