@@ -35,6 +35,7 @@ PAGE_BYTES = 4096
 SPARE_BYTES = 512 * 1000**2
 """Left free on the disk."""
 BATCH_BYTES = 16 * 1024**2
+TOUCH_BYTES = 64 * 1024**2
 
 
 class DetectorMajor:
@@ -187,6 +188,7 @@ def detector_major(
     data, prefix = _rooms(shapes, memory_bytes, folder)
     whole = (len(grid[0]), len(grid[1])) == cube.R_shape
     table = data.reshape(qx * qy, n)
+    _touch(data, options)
     fill = _fill_whole if whole else _fill_sparse
     finite = fill(cube, table, grid, options)
     if prefix is not None:
@@ -292,6 +294,21 @@ def _no_file(folder: str | os.PathLike[str], error: OSError) -> StoreError:
         path=folder,
         hint="Give another folder, or more memory",
     )
+
+
+def _touch(data: NDArray[Any], options: RunOptions) -> None:
+    """Ask the system for the pages of an array now, in steps between which cancel is heard.
+
+    The first tile would ask for all of them, which can take seconds.
+    """
+    if isinstance(data, np.memmap):
+        return
+    pages = data.reshape(-1).view(np.uint8)[::PAGE_BYTES]
+    step = TOUCH_BYTES // PAGE_BYTES
+    for first in range(0, len(pages), step):
+        _check_cancel(options, 0, data.shape[2])
+        part = pages[first : first + step]
+        in_threads(lambda half: half.fill(0), np.array_split(part, 2))
 
 
 # ---- filling -------------------------------------------------------------------------------------
