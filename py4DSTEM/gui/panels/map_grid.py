@@ -21,7 +21,7 @@ __all__ = ["MapGrid"]
 
 Pair = tuple[float, float]
 _REGION = "#00a0c8"
-_BAR_WIDTH = 58
+_BAR_WIDTH = 66
 
 
 class MapGrid(QtWidgets.QWidget):
@@ -55,6 +55,7 @@ class MapGrid(QtWidgets.QWidget):
         self.view.setBackground(None)
         self.bar = _Bar(self)
         self.maps = [_Map(name, locked) for name in self.names]
+        self.scale_bar = ScaleBar(self.maps[0].box) if locked else None
         self._place(columns)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -130,7 +131,8 @@ class MapGrid(QtWidgets.QWidget):
         """Draw a rectangle that can be dragged on every map, or none."""
         self.region = region
         for one in self.maps:
-            one.show_region(region)
+            if not (one.held and region == one.drawn_region()):
+                one.show_region(region)
 
     def fit(self) -> None:
         """Show the whole maps."""
@@ -146,7 +148,8 @@ class MapGrid(QtWidgets.QWidget):
         for one in self.maps:
             if one.locked and one.box.state["aspectLocked"] != ratio:
                 one.box.setAspectLocked(True, ratio)
-        self.maps[0].scale_bar.set_axis(y)
+        if self.scale_bar is not None:
+            self.scale_bar.set_axis(y)
 
     # ---- mouse -----------------------------------------------------------------------------------
     def _at(self, scene: Any) -> tuple[int, int] | None:
@@ -185,10 +188,8 @@ class MapGrid(QtWidgets.QWidget):
         one = next(m for m in self.maps if m.roi is roi)
         if one.quiet or self.region is None:
             return
-        self.region = one.drawn_region()
-        for other in self.maps:
-            if other is not one or settled:
-                other.show_region(self.region)
+        one.held = not settled
+        self.set_region(one.drawn_region())
         self.regionMoved.emit(self.region, settled)
 
 
@@ -205,9 +206,10 @@ class _Map:
         self.cursor = pg.ScatterPlotItem(symbol="+", size=14, pen=pg.mkPen("k", width=1.5))
         self.roi = pg.ROI((0, 0), (1, 1), pen=pg.mkPen(_REGION, width=2), rotatable=False)
         self.quiet = False
+        self.held = False
+        """Whether the mouse drags the rectangle on this map, between pixels."""
         for corner, opposite in (((1, 1), (0, 0)), ((0, 0), (1, 1))):
             self.roi.addScaleHandle(corner, opposite)
-        self.scale_bar = ScaleBar(self.box)
         for item in (self.pixels, self.cursor, self.roi):
             self.box.addItem(item, ignoreBounds=True)
         self.roi.hide()
