@@ -125,9 +125,7 @@ class Handlers:
 
     def _set(self, shapes: Mapping[str, Detector], expression: str = "", **more: Any) -> None:
         entries = tuple(DetectorEntry(name=name, shape=shape) for name, shape in shapes.items())
-        command = SetDetectors(
-            key=self._scan.key, detectors=entries, expression=expression, **more
-        )
+        command = SetDetectors(key=self._scan.key, detectors=entries, expression=expression, **more)
         self._session.do(command)
 
     def preset(self, name: str) -> None:

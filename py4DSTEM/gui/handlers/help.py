@@ -1,0 +1,78 @@
+"""The Help menu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
+
+from py4DSTEM import __version__
+from py4DSTEM.errors import FileMissing
+from py4DSTEM.gui.errors import report
+from py4DSTEM.gui.palette import Palette
+from py4DSTEM.gui.preferences import log_path
+from py4DSTEM.gui.shortcuts import Shortcuts
+
+__all__ = ["Handlers"]
+
+DOCUMENTATION = "https://py4dstem.readthedocs.io"
+ABOUT = (
+    f"py4DSTEM {__version__}\n\n4D-STEM analysis: open any scan, image it, map it, "
+    "reconstruct it.\n\nFree software under the GNU General Public License, version 3 or later."
+)
+
+
+class Handlers:
+    """What the actions of the menu do."""
+
+    def __init__(self, window: Any) -> None:
+        self._window = window
+        self._palette: Palette | None = None
+        self._shortcuts: Shortcuts | None = None
+
+    def palette(self) -> None:
+        self._palette = self._palette or Palette(self._window)
+        self._palette.open_fresh()
+
+    def shortcuts(self) -> None:
+        self._shortcuts = self._shortcuts or Shortcuts(self._window)
+        self._shortcuts.refresh()
+        self._shortcuts.show()
+        self._shortcuts.raise_()
+
+    def sample(self) -> None:
+        """Simulate a scan beside the window, and show it."""
+        session = self._window.session
+        session.jobs.submit(
+            "simulate a sample",
+            lambda _: sample_scan(),
+            done=lambda cube: session.add_cube(cube, "sample"),
+            failed=lambda error: session.troubled.emit("simulate a sample", error),
+            at_once=True,
+        )
+
+    def documentation(self) -> None:
+        QtGui.QDesktopServices.openUrl(QtCore.QUrl(DOCUMENTATION))
+
+    def diagnostics(self) -> None:
+        text = report([], self._window.session.history.acts)
+        QtGui.QGuiApplication.clipboard().setText(text)
+        self._window.session.said.emit("versions and last acts are on the clipboard")
+
+    def log(self) -> None:
+        path = log_path()
+        if not path.exists():
+            raise FileMissing("nothing has been written to the log so far", path=str(path))
+        QtGui.QDesktopServices.openUrl(QtCore.QUrl.fromLocalFile(str(path)))
+
+    def about(self) -> None:
+        box = QtWidgets.QMessageBox(self._window)
+        box.setWindowTitle("About py4DSTEM")
+        box.setText(ABOUT)
+        box.setModal(False)
+        box.show()
+
+
+def sample_scan() -> Any:
+    """A strained crystal, small enough to be made in a second."""
+    raise NotImplementedError
