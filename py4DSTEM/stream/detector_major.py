@@ -355,7 +355,6 @@ def _fill_sparse(
     cube: Cube, table: NDArray[Any], grid: tuple[Index, Index], options: RunOptions
 ) -> bool:
     """Single positions read, and turned a few at a time."""
-    _, columns = grid
     most = max(1, BATCH_BYTES // max(1, table.shape[0] * table.dtype.itemsize))
     waiting: list[NDArray[Any]] = []
     finite, start, done, total = True, 0, 0, table.shape[1]
@@ -364,7 +363,7 @@ def _fill_sparse(
             _check_cancel(options, done, total)
             waiting.append(_flat(frames))
             done += len(frames)
-            if done - start >= max(1, min(most, len(columns))) or done == total:
+            if done - start >= most or done == total:
                 finite &= _turn(np.concatenate(waiting), table, start)
                 waiting, start = [], done
                 report(done, total, LABEL)
