@@ -35,7 +35,7 @@ PAGE_BYTES = 4096
 SPARE_BYTES = 512 * 1000**2
 """Left free on the disk."""
 BATCH_BYTES = 16 * 1024**2
-TOUCH_BYTES = 64 * 1024**2
+TOUCH_BYTES = 16 * 1024**2
 
 
 class DetectorMajor:
