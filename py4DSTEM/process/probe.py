@@ -355,6 +355,8 @@ def measure_probe(
         that hides the disk; with ``where="auto"``, a scan without vacuum.
     ShapeError
         `source` is neither a pattern nor a scan.
+    SolveError
+        The fit met numbers that are not finite.
 
     Notes
     -----

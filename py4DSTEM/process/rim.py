@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,9 +26,13 @@ LEAST_HEIGHT_RATIO = 7.0
 """Height of the disk over its own uncertainty below which there is no beam."""
 LEAST_COUNTS = 100
 """Electrons in the disk below which there is no beam."""
+_SOFTEST = 2.0
+"""Edge over radius of what is no disk; a Gaussian has about one."""
 _PASSES = 4
 _STEPS = 60
 """Most steps of a fit: a disk takes 5 to 30; what is no disk would take hundreds, for nothing."""
+_ENOUGH_PIXELS = 2048
+"""Of a window, by which a fit finds its way; the last steps use them all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +120,47 @@ def _model(p: Float, i: Float, j: Float) -> Float:
     return model
 
 
+def _slopes(p: Float, i: Float, j: Float) -> Float:
+    """Derivatives of the model by its parameters, (pixels, 10).
+
+    With ``(ε₁, ε₂)`` the stretch and ``ε`` its length,
+    ``ρ² = cosh(2ε) (x² + y²) − sinh(2ε)/ε (ε₁ (x² − y²) + 2 ε₂ x y)``.
+    """
+    x, y = i - p[_CX], j - p[_CY]
+    radius, edge, (e1, e2) = p[_R], math.exp(p[_LOG_EDGE]), p[_E1:]
+    even, odd, odder = _stretching(math.hypot(e1, e2))
+    square, cross = x * x - y * y, 2 * x * y
+    rho = np.sqrt(
+        np.maximum(even * (x * x + y * y) - odd * (e1 * square + e2 * cross), 1e-12 * radius**2)
+    )
+    shift = 1 + (p[_RX] * x + p[_RY] * y) / radius
+    disk = soft_disk(rho, radius, edge)
+    fall = np.exp(-0.5 * ((rho - radius) / edge) ** 2) / (math.sqrt(2 * math.pi) * edge)
+    rim = p[_HEIGHT] * shift * fall  # minus the derivative by ρ
+    along = (2 * odd * (x * x + y * y) - odder * (e1 * square + e2 * cross)) / (2 * rho)
+    slopes = np.empty((len(i), 10))
+    height = p[_HEIGHT] / radius * disk
+    slopes[:, _CX] = rim * ((even - odd * e1) * x - odd * e2 * y) / rho - p[_RX] * height
+    slopes[:, _CY] = rim * ((even + odd * e1) * y - odd * e2 * x) / rho - p[_RY] * height
+    slopes[:, _R] = rim - (shift - 1) * height
+    slopes[:, _LOG_EDGE] = rim * (rho - radius)
+    slopes[:, _HEIGHT] = shift * disk
+    slopes[:, _BACK] = 1.0
+    slopes[:, _RX], slopes[:, _RY] = height * x, height * y
+    slopes[:, _E1] = rim * (odd * square / (2 * rho) - e1 * along)
+    slopes[:, _E2] = rim * (odd * cross / (2 * rho) - e2 * along)
+    return slopes
+
+
+def _stretching(strength: float) -> tuple[float, float, float]:
+    """``cosh(2ε)``, ``sinh(2ε)/ε`` and the derivative of the latter over ε."""
+    even = math.cosh(2 * strength)
+    if strength < 1e-3:  # series: the quotients lose digits
+        return even, 2 + 4 / 3 * strength**2, 8 / 3 + 16 / 15 * strength**2
+    odd = math.sinh(2 * strength) / strength
+    return even, odd, (2 * even - odd) / strength**2
+
+
 # ---- a first guess -------------------------------------------------------------------------------
 def _spikes(values: Float, known: Bool) -> Bool:
     """Pixels far above or below all eight neighbours: no disk that is resolved has them."""
@@ -178,10 +224,9 @@ def _closed(bright: Bool, peak: tuple[np.intp, ...]) -> Bool:
     region: Bool = ndimage.binary_fill_holes(_around(bright, peak))
     for _ in range(8):
         reach = max(1, round(0.35 * math.sqrt(region.sum() / math.pi)))
-        i, j = np.ogrid[-reach : reach + 1, -reach : reach + 1]
-        padded = np.pad(bright | region, reach)
-        joined = ndimage.binary_closing(padded, i * i + j * j <= reach * reach)
-        joined = joined[reach:-reach, reach:-reach]
+        # Closing by a circle: all within reach of the region, but what is in reach of the rest.
+        within = ndimage.distance_transform_edt(~np.pad(bright | region, reach)) <= reach
+        joined = (ndimage.distance_transform_edt(within) > reach)[reach:-reach, reach:-reach]
         larger = ndimage.binary_fill_holes(_around(joined, peak))
         if larger.sum() <= 1.05 * region.sum() or _roundness(larger) < 0.8:
             break
@@ -230,12 +275,32 @@ class _Window:
         difference = self.values - _model(p, self.i, self.j)
         return np.where((self.values >= self.ceiling) & (difference < 0), 0.0, difference)
 
+    def slopes(self, p: Float) -> Float:
+        """Derivatives of the residual, (pixels, 10)."""
+        difference = self.values - _model(p, self.i, self.j)
+        blind = (self.values >= self.ceiling) & (difference < 0)
+        return np.where(blind[:, None], 0.0, -_slopes(p, self.i, self.j))
+
     def rho(self, p: Float) -> Float:
         return rim_radius(self.i - p[_CX], self.j - p[_CY], _ellipse(p[_R], p[_E1:]))
 
     def select(self, keep: Bool) -> _Window:
         index = (self.index[0][keep], self.index[1][keep])
         return replace(self, i=self.i[keep], j=self.j[keep], values=self.values[keep], index=index)
+
+    def thinned(self) -> _Window:
+        """No more than `_ENOUGH_PIXELS`, spread evenly (by the golden ratio)."""
+        count = len(self.values)
+        if count <= _ENOUGH_PIXELS:
+            return self
+        order = np.arange(count) * (0.5 * (math.sqrt(5) - 1)) % 1
+        return self.select(order < _ENOUGH_PIXELS / count)
+
+
+def _no_disk(why: str) -> ParameterError:
+    return ParameterError(
+        f"no disk in the pattern: {why}; give a pattern with the unscattered disk"
+    )
 
 
 def _window(values: Float, known: Bool, p: Float, ceiling: float) -> _Window:
@@ -244,6 +309,8 @@ def _window(values: Float, known: Bool, p: Float, ceiling: float) -> _Window:
     rho = rim_radius(i - p[_CX], j - p[_CY], _ellipse(p[_R], p[_E1:]))
     margin = max(3.0, 0.35 * p[_R], 4 * math.exp(p[_LOG_EDGE]))
     near: Bool = known & (rho < p[_R] + margin)
+    if not near.any():
+        raise _no_disk("every pixel of its brightest region is unknown")
     rows, columns = np.nonzero(near)
     shape = (values.shape[0], values.shape[1])
     where = (rows, columns)
@@ -275,23 +342,85 @@ def _solve(window: _Window, p: Float, noise: Float, free: Bool, loss: str) -> tu
     """Parameters and covariance (free ones, before scaling)."""
     from scipy.optimize import least_squares  # slow to import
 
-    def residual(part: Float) -> Float:
+    if not p[_HEIGHT] > 0:
+        raise _no_disk("its brightest region is not brighter than what surrounds it")
+
+    def whole(part: Float) -> Float:
         q = p.copy()
         q[free] = part
-        return window.residual(q) / noise
+        return q
 
+    def scaled(part: Float) -> tuple[Float, Float]:
+        q = whole(part)
+        return window.residual(q) / noise, window.slopes(q)[:, free] / noise[:, None]
+
+    problem = _Compressed(scaled, _softened if loss == "soft_l1" else _as_is)
     low, high = _bounds(p, window.shape, free)
     start = np.clip(p[free], low + 1e-9 * (high - low), high - 1e-9 * (high - low))
     scale = np.array([1, 1, 1, 0.3, p[_HEIGHT], p[_HEIGHT], 1, 1, 0.1, 0.1])[free]
     found = least_squares(
-        residual, start, "3-point", (low, high), x_scale=scale, loss=loss, max_nfev=_STEPS
+        problem.residual, start, problem.slopes, (low, high), x_scale=scale, max_nfev=_STEPS
     )
     if not np.isfinite(found.x).all():
         raise SolveError("the fit of the disk met numbers that are not finite")
-    q = p.copy()
-    q[free] = found.x
-    covariance = np.linalg.pinv(found.jac.T @ found.jac)
-    return q, covariance
+    residual, slopes = scaled(found.x)
+    if loss == "soft_l1":  # curvature of the loss
+        slopes = slopes * (1 + residual**2)[:, None] ** -0.75
+    covariance: Float = np.linalg.pinv(slopes.T @ slopes)
+    return whole(found.x), covariance
+
+
+Problem = Callable[[Float], tuple[Float, Float]]
+Loss = Callable[[Float, Float], tuple[Float, Float]]
+
+
+class _Compressed:
+    """A problem of least squares over many pixels as one with as many rows as unknowns, plus one.
+
+    With ``J = QR`` the rows ``(Qᵀf, |f − QQᵀf|)`` have the same sum of squares as the residuals f,
+    and with ``(R, 0)`` for derivatives the same steps, without a decomposition of all pixels.
+    """
+
+    def __init__(self, problem: Problem, loss: Loss) -> None:
+        self._problem, self._loss = problem, loss
+        self._last: tuple[bytes, Float, Float] = (b"", np.empty(0), np.empty((0, 0)))
+
+    def residual(self, x: Float) -> Float:
+        return self._at(x)[1]
+
+    def slopes(self, x: Float) -> Float:
+        return self._at(x)[2]
+
+    def _at(self, x: Float) -> tuple[bytes, Float, Float]:
+        if self._last[0] != x.tobytes():
+            self._last = (x.tobytes(), *_compressed(*self._loss(*self._problem(x))))
+        return self._last
+
+
+def _compressed(residual: Float, slopes: Float) -> tuple[Float, Float]:
+    normal, gradient = slopes.T @ slopes, slopes.T @ residual
+    if not (np.isfinite(normal).all() and np.isfinite(gradient).all()):
+        raise SolveError("the fit of the disk met numbers that are not finite")
+    size = np.sqrt(np.maximum(np.diag(normal), 1e-300))
+    values, vectors = np.linalg.eigh(normal / size / size[:, None])
+    seen = values > 1e-14 * len(size)
+    root = np.sqrt(np.where(seen, values, 1.0))
+    along = np.where(seen, vectors.T @ (gradient / size) / root, 0.0)
+    across = math.sqrt(max(float(residual @ residual - along @ along), 0.0))
+    triangle = np.where(seen, root, 0.0)[:, None] * vectors.T * size
+    return np.append(along, across), np.vstack([triangle, np.zeros(len(size))])
+
+
+def _as_is(residual: Float, slopes: Float) -> tuple[Float, Float]:
+    return residual, slopes
+
+
+def _softened(residual: Float, slopes: Float) -> tuple[Float, Float]:
+    """Outliers count less: the square of ``f`` becomes ``2 (√(1 + f²) − 1)``."""
+    root = np.sqrt(1 + residual**2)
+    # √(1 + f²) − 1 = f² / (√(1 + f²) + 1), without loss of digits
+    share = np.sqrt(2 / (root + 1))
+    return residual * share, slopes * (1 / (root * share))[:, None]
 
 
 @dataclass(frozen=True)
@@ -310,6 +439,24 @@ class _Noise:
         never_zero = 1e-4 * p[_HEIGHT]
         sigma: Float = np.sqrt(self.gain * model + model_error**2 + never_zero**2)
         return sigma
+
+
+def _solve_few(
+    window: _Window, p: Float, noise: _Noise, free: Bool, loss: str
+) -> tuple[Float, Float]:
+    """`_solve` with some of the pixels, where there are many."""
+    few = window.thinned()
+    return _solve(few, p, noise.sigma(few, p), free, loss)
+
+
+def _solve_in_two(
+    window: _Window, p: Float, noise: _Noise, free: Bool, loss: str
+) -> tuple[Float, Float]:
+    """`_solve` with all pixels, which takes few steps from where some of them led."""
+    sigma = noise.sigma(window, p)
+    if len(window.values) > _ENOUGH_PIXELS:
+        p, _ = _solve_few(window, p, noise, free, loss)
+    return _solve(window, p, sigma, free, loss)
 
 
 def _noise(window: _Window, p: Float, gain: float | None) -> _Noise:
@@ -373,6 +520,8 @@ def fit_rim(pattern: ArrayLike, *, gain: float | None = None) -> RimFit:
         Not one pattern.
     ParameterError
         No intensity, no disk, or no rim within the pattern.
+    SolveError
+        The fit met numbers that are not finite.
 
     Notes
     -----
@@ -423,7 +572,7 @@ def _rough(values: Float, known: Bool, gain: float | None) -> tuple[Float, float
     p = np.array([cx, cy, radius, math.log(max(0.5, 0.1 * radius)), height, 0, 0, 0, 0, 0], float)
     ceiling = _ceiling(values, known, height)
     free = np.arange(10) < _RX
-    window = _window(values, known, p, ceiling)
+    window = _window(values, known, p, ceiling).thinned()
     p, _ = _solve(window, p, np.full(len(window.i), 0.1 * height), free, "soft_l1")
     _check_inside(p[_CX], p[_CY], p[_R], values.shape)
     return p, ceiling
@@ -434,11 +583,12 @@ def _refined(
 ) -> _Fit:
     """Weighted fits, each with the window, the outliers and the noise of the one before."""
     for k in range(_PASSES):
-        free = whole & (np.arange(10) < (_E1 if k == 0 else 10))
+        last, free = k == _PASSES - 1, whole & (np.arange(10) < (_E1 if k == 0 else 10))
         window = _window(values, known, p, ceiling)
         window = window.select(_believable(window, p, _noise(window, p, gain)))
         noise = _noise(window, p, gain)
-        p, covariance = _solve(window, p, noise.sigma(window, p), free, "linear")
+        solve = _solve_in_two if last else _solve_few
+        p, covariance = solve(window, p, noise, free, "linear")
     return _Fit(window, p, free, covariance, noise)
 
 
@@ -448,20 +598,21 @@ def _outermost(fit: _Fit, gain: float | None) -> _Fit:
     Spokes are outliers there, which a robust loss bears.
     """
     window, p, noise = fit.window, fit.p, fit.noise
-    for _ in range(2):
+    for solve in (_solve_few, _solve_in_two):
         ring = window.rho(p) > p[_R] - 2 * math.exp(p[_LOG_EDGE]) - 1.0
         part = window.select(ring)
         p = p.copy()
-        p[_HEIGHT] = np.percentile(part.values, 80) - p[_BACK]
+        bright = np.percentile(part.values, 80) if ring.any() else -math.inf
+        p[_HEIGHT] = bright - p[_BACK]
         noise = replace(noise, structure=0.0, misfit=0.1)
-        p, covariance = _solve(part, p, noise.sigma(part, p), fit.free, "soft_l1")
+        p, covariance = solve(part, p, noise, fit.free, "soft_l1")
     return _Fit(part, p, fit.free, covariance, noise)
 
 
 def _circular(fit: _Fit) -> _Fit:
     free = fit.free & (np.arange(10) < _E1)
     p = np.where(np.arange(10) < _E1, fit.p, 0.0)
-    p, covariance = _solve(fit.window, p, fit.noise.sigma(fit.window, p), free, "linear")
+    p, covariance = _solve_in_two(fit.window, p, fit.noise, free, "linear")
     return _Fit(fit.window, p, free, covariance, fit.noise)
 
 
@@ -526,6 +677,11 @@ def _result(fit: _Fit, gain: float | None, structure: float) -> RimFit:
     _check_inside(p[_CX], p[_CY], p[_R], window.shape)
     _check_significant(fit, sigma, gain)
     edge = math.exp(p[_LOG_EDGE])
+    if edge > _SOFTEST * p[_R]:
+        raise ParameterError(
+            f"no rim of a disk in the pattern: its brightest region fades over {edge:.3g} px, and "
+            f"is {p[_R]:.3g} px in radius; for spots use find_spots, else synthetic_probe"
+        )
     used = np.zeros(window.shape, bool)
     used[window.index] = True
     return RimFit(

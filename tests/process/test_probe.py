@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import py4DSTEM
-from py4DSTEM import DataCube, Ellipse, measure_probe, synthetic_probe
-from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM import DataCube, Ellipse, find_bragg_disks, measure_probe, synthetic_probe
+from py4DSTEM.errors import ParameterError, ShapeError, SolveError
+from py4DSTEM.process import rim
 from py4DSTEM.process.probe import MeasureProbe, Probe, as_probe
 from py4DSTEM.process.probe_kernels import trench_radii
 from py4DSTEM.process.rim import fit_rim
@@ -250,6 +251,75 @@ def test_no_vacuum_in_the_scan() -> None:
 def test_bad_patterns(pattern: NDArray[np.float64], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         measure_probe(pattern)
+
+
+@pytest.mark.parametrize("seed", [513, 519, 523, 539])
+def test_specks_are_no_disk(seed: int) -> None:
+    """Patches of ones, so few of them lit that the rim of what they fill is dark, or empty."""
+    rng = np.random.default_rng(seed)
+    size = 2 + seed % 3
+    patches = rng.random((60 // size + 1, 66 // size + 2)) < 0.04 + 0.3 * rng.random()
+    pattern = np.kron(patches.astype("u1"), np.ones((size, size), "u1"))[:60, :66]
+    i, j = np.indices(pattern.shape)
+    pattern = pattern * (np.hypot(i - 30, j - 33) < 12 + 10 * rng.random())
+    with pytest.raises(ParameterError, match="no disk in the pattern"):
+        measure_probe(pattern)
+    with pytest.raises(ParameterError, match="no probe could be measured"):
+        find_bragg_disks(DataCube(np.stack([[pattern, pattern]])))
+
+
+def test_a_glow_without_an_edge_is_no_disk() -> None:
+    i, j = np.indices(SHAPE)
+    glow = 4000 * np.exp(-np.hypot(i - CENTER[0], j - CENTER[1]) / 4)
+    with pytest.raises(ParameterError, match="no rim"):
+        measure_probe(np.random.default_rng(2).poisson(glow))
+
+
+def test_a_fit_that_fails_is_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise SolveError("numbers that are not finite")
+
+    monkeypatch.setattr("py4DSTEM.process.probe.fit_rim", fail)
+    with pytest.raises(ParameterError, match=r"no probe could be measured.*not finite"):
+        find_bragg_disks(DataCube(np.stack([[counts(), counts()]])))
+
+
+# ---- the fit -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("stretch", [(0.0, 0.0), (1e-4, 2e-4), (0.05, -0.03), (-0.2, 0.25)])
+def test_slopes_of_the_model_are_its_derivatives(stretch: tuple[float, float]) -> None:
+    i, j = (a.ravel().astype(float) for a in np.indices((30, 33)))
+    p = np.array([14.2, 15.7, 7.3, math.log(0.8), 50, 3, 0.2, -0.1, *stretch])
+    slopes, step = rim._slopes(p, i, j), 1e-5
+    for k, along in enumerate(np.eye(10)):
+        numeric = rim._model(p + step * along, i, j) - rim._model(p - step * along, i, j)
+        assert slopes[:, k] == pytest.approx(
+            numeric / (2 * step), abs=1e-7 * np.abs(numeric).max() / step
+        )
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_compressed_least_squares_are_the_same(soft: bool) -> None:
+    """Sum of squares and its gradient, one unknown without effect."""
+    rng = np.random.default_rng(4)
+    residual, slopes = rng.normal(size=40) * 3, rng.normal(size=(40, 4)) * [1, 1e4, 0, 1e-3]
+    few, triangle = rim._compressed(*(rim._softened if soft else rim._as_is)(residual, slopes))
+    assert few.shape == (5,)
+    losses = 2 * (np.sqrt(1 + residual**2) - 1) if soft else residual**2
+    weights = 1 / np.sqrt(1 + residual**2) if soft else np.ones(40)
+    assert few @ few == pytest.approx(losses.sum(), rel=1e-12)
+    assert triangle.T @ few == pytest.approx(slopes.T @ (weights * residual), rel=1e-9)
+
+
+def test_a_large_disk_is_fitted_with_all_its_pixels() -> None:
+    """Its way is found with some of them; what is found is as precise as all of them allow."""
+    disk, (x, y) = synthetic_probe((140, 150), 52.0, 0.8), (68.4, 74.7)
+    expected = 40 * disk.image(center=(x, y)) + 1.0
+    probe = measure_probe(np.random.default_rng(6).poisson(expected))
+    slope = 40 * (disk.image(center=(x + 1e-3, y)) - disk.image(center=(x - 1e-3, y))) / 2e-3
+    best = math.sqrt(1 / (slope**2 / expected).sum())  # Cramér–Rao, all else known
+    assert max(probe.sigma_center) < 1.6 * best
+    assert probe.center == pytest.approx((x, y), abs=3 * best)
+    assert probe.radius_px == pytest.approx(52.0, abs=3 * best)
 
 
 def test_bad_regions() -> None:

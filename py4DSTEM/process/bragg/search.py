@@ -7,16 +7,16 @@ uneven the disks are.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.cube import Cube, check_cube
-from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.errors import ParameterError, ShapeError, SolveError
 from py4DSTEM.kernels.api import DISK_FIELDS, DiskPlan, FoundDisks
 from py4DSTEM.kernels.twins_disks import correlation
 from py4DSTEM.process.bragg.spot import Spot
@@ -29,10 +29,9 @@ if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
     from py4DSTEM.process.bragg.detect import FindBraggDisks
 
-__all__ = ["Memo", "Search", "anew", "plan_search", "sample_patterns"]
+__all__ = ["Search", "plan_search", "sample_patterns"]
 
 Float = NDArray[np.float64]
-T = TypeVar("T")
 SUBPIXEL = {"pixel": 0, "parabola": 1, "dft": 2, "fit": 3}
 _Z, _Z_ALONE = 4.0, 6.0
 """A maximum must stand so many standard deviations of noise above zero to be looked at.
@@ -53,17 +52,6 @@ _LEAST_VISIBLE = 0.45
 _CLEAR = 10.0
 """Significance of disks from which the noise and the unevenness are learned."""
 _COLUMN = {name: k for k, name in enumerate(DISK_FIELDS)}
-
-
-class Memo(Protocol):
-    """What makes a value, or finds it again where it was made before under the same key."""
-
-    def __call__(self, key: Hashable, make: Callable[[], T]) -> T: ...
-
-
-def anew(key: Hashable, make: Callable[[], T]) -> T:
-    """The memo that remembers nothing."""
-    return make()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,27 +102,17 @@ def sample_patterns(
 
 
 def plan_search(
-    cube: Cube,
-    wanted: FindBraggDisks,
-    kernels: Kernels,
-    weights: Float | None = None,
-    *,
-    memo: Memo = anew,
+    cube: Cube, wanted: FindBraggDisks, kernels: Kernels, weights: Float | None = None
 ) -> Search:
     """Settle every parameter of a search.
-
-    `memo` may remember what does not follow from the thresholds, for the next search in the same
-    scan with the same `weights`.
 
     Raises
     ------
     ParameterError
         The probe cannot be measured in the scan, or does not fit on the detector.
     """
-    _, patterns = memo(
-        ("samples", wanted.samples), lambda: sample_patterns(cube, wanted.samples, weights)
-    )
-    search = _first_search(cube, wanted, patterns, memo)
+    _, patterns = sample_patterns(cube, wanted.samples, weights)
+    search = _first_search(cube, wanted, patterns)
     if wanted.spacing_px is None:
         search = _with_spacing(search, wanted, _disks_of(search, patterns, kernels))
     else:
@@ -142,21 +120,19 @@ def plan_search(
     if wanted.subpixel == "fit":
         search = _with_noise(search, wanted, patterns, kernels)
         search = _with_slopes(search, wanted, patterns, kernels)
-    return _with_threshold(search, wanted, patterns, memo)
+    return _with_threshold(search, wanted, patterns)
 
 
 # ---- probe and first plan ------------------------------------------------------------------------
-def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any], memo: Memo) -> Search:
+def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
     probe, choices = wanted.probe, {}
     if probe is None:
-        probe = memo(("probe", wanted.samples), lambda: _probe_of(patterns))
+        probe = _probe_of(patterns)
         choices["probe"] = (probe.radius_px, "radius of the direct beam in sampled patterns")
     _check_probe(probe, cube.Q_shape)
     mask = _mask(wanted, cube)
     if wanted.leave_out_defects:
-        small = probe.radius_px < _SPOT_RADIUS_PX
-        every = memo(("defects", wanted.samples, small), lambda: _defects(patterns, small))
-        defects = every & (mask > 0)
+        defects = _defects(patterns, probe) & (mask > 0)
         mask[defects] = 0
         why = "hot or dead in the sampled patterns: left out"
         choices |= {"defective pixels": (int(defects.sum()), why)} if defects.any() else {}
@@ -176,7 +152,7 @@ def _probe_of(patterns: NDArray[Any]) -> Probe:
     for source in (Cube(patterns[:, None]), *single):
         try:
             probe = measure_probe(source)
-        except ParameterError as error:
+        except (ParameterError, SolveError) as error:
             problems.append(str(error))
             continue
         if best is None or probe.sigma_radius_px < best.sigma_radius_px:
@@ -207,10 +183,10 @@ def _mask(wanted: FindBraggDisks, cube: Cube) -> NDArray[np.float32]:
     return (weights > 0.5).astype(np.float32)
 
 
-def _defects(patterns: NDArray[Any], small: bool) -> NDArray[np.bool_]:
+def _defects(patterns: NDArray[Any], probe: Probe) -> NDArray[np.bool_]:
     """Pixels (Qx, Qy) that are hot or dead in patterns from all over the scan."""
     count, counts = len(patterns), patterns.dtype.kind in "bui"
-    if count < _FEWEST_FOR_DEFECTS or small:
+    if count < _FEWEST_FOR_DEFECTS or probe.radius_px < _SPOT_RADIUS_PX:
         return np.zeros(patterns.shape[1:], np.bool_)
     values = np.where(np.isfinite(patterns), patterns, 0.0)
     mean, std = values.mean(axis=0), values.std(axis=0)
@@ -535,9 +511,7 @@ def _slope_spread(found: FoundDisks, information: float) -> float:
     return math.sqrt(excess) if excess > 3 * doubt else 0.0
 
 
-def _with_threshold(
-    search: Search, wanted: FindBraggDisks, patterns: NDArray[Any], memo: Memo
-) -> Search:
+def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
     if wanted.threshold is not None:
         return search
     if wanted.corr_power != 1:
@@ -547,25 +521,16 @@ def _with_threshold(
             f"{_sigmas(wanted):g} standard deviations of the correlation where there are no disks"
         )
         return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
-    limit = search.plan.saturation
-    mean = memo(
-        ("mean", wanted.samples, limit, search.plan.mask.tobytes()),
-        lambda: _mean_counts(patterns[:, search.plan.mask > 0].astype(np.float64), limit),
-    )
+    counts = patterns[:, search.plan.mask > 0].astype(np.float64)
+    known = np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)
+    mean = np.where(known, counts, 0.0).sum(axis=0)[known.any(axis=0)]
+    mean = mean / known.sum(axis=0)[known.any(axis=0)]
     share = 50 if wanted.subpixel == "fit" else 95
     middle = float(np.percentile(mean, share)) if mean.size else 0.0
     level = max(middle / search.plan.gain, 1e-3)
     search = _with_noise_floor(search, wanted, level)
     reason = f"{_sigmas(wanted):g} standard deviations of noise at {level:.3g} electrons per pixel"
     return search.choose("threshold", search.plan.threshold, reason)
-
-
-def _mean_counts(counts: Float, saturation: float) -> Float:
-    """Mean of (n, pixels) over the values that are known, in pixels that have any."""
-    known = np.isfinite(counts) & (np.abs(counts) < saturation)
-    some = known.any(axis=0)
-    mean: Float = np.where(known, counts, 0.0).sum(axis=0)[some] / known.sum(axis=0)[some]
-    return mean
 
 
 def _correlation_noise(plan: DiskPlan, patterns: NDArray[Any]) -> float:

@@ -35,6 +35,8 @@ LARGEST = 0.9
 """Diameter, relative to the pattern, of a disk that is surely whole."""
 MOST_BYTES = 2**28
 """Of sampled patterns; very large ones are sampled less densely."""
+ENOUGH_PIXELS = 1 << 16
+"""Of all disks together, by which the blur of the rim is found."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,20 +189,27 @@ def _measured_rim(
     from scipy.optimize import minimize_scalar  # slow to import
 
     counts = samples.frames.dtype.kind in "bui"
+    some = _some(start, radius)
 
-    def fitted(edge: float, around: float) -> DiskFits:
+    def fitted(edge: float, around: float, some: NDArray[np.int64] | slice) -> DiskFits:
         rim = Rim(around, edge, counts, free_radius=True)
-        return fit_disks(samples.frames, start, rim, keep)
+        return fit_disks(samples.frames[some], start[some], rim, keep)
 
     def misfit(log_edge: float) -> float:
-        chi2 = fitted(math.exp(log_edge), radius).chi2
-        return float(np.median(chi2[np.isfinite(start).all(1)]))
+        return float(np.median(fitted(math.exp(log_edge), radius, some).chi2))
 
     limits = math.log(0.25), math.log(max(0.5, 0.4 * radius))
     best = minimize_scalar(misfit, bounds=limits, method="bounded", options={"xatol": 0.03})
-    fits = fitted(math.exp(best.x), radius)
+    fits = fitted(math.exp(best.x), radius, slice(None))
     good = fits.reason == 0
     if good.any():
         radius = float(np.median(fits.radius[good]))
-        fits = fitted(math.exp(best.x), radius)
+        fits = fitted(math.exp(best.x), radius, slice(None))
     return Rim(radius, math.exp(best.x), counts), fits
+
+
+def _some(start: Float, radius: float) -> NDArray[np.int64]:
+    """Samples with a disk; of large disks some of them, spread evenly."""
+    known = np.flatnonzero(np.isfinite(start).all(1))
+    count = max(4, int(ENOUGH_PIXELS / (2 * Rim(radius, 0.4 * radius).half + 1) ** 2))
+    return known[:: -(-len(known) // count)]
