@@ -11,6 +11,7 @@ import math
 from py4DSTEM.errors import ParameterError
 
 __all__ = [
+    "camera_pixel_mrad",
     "canonical_unit",
     "electron_wavelength_A",
     "interaction_constant_rad_per_VA",
@@ -112,6 +113,23 @@ def unit_factor(source: str, target: str) -> float:
     if base_a in _LENGTH_A and base_b in _LENGTH_A:
         return _LENGTH_A[base_b] / _LENGTH_A[base_a]
     raise ParameterError(f"cannot convert {source!r} to {target!r}: they measure different things")
+
+
+def camera_pixel_mrad(pixel_um: float, camera_length_mm: float) -> float:
+    """Angle that a detector pixel spans, in mrad: its size over the camera length.
+
+    >>> camera_pixel_mrad(55.0, 250.0)
+    0.22
+
+    Raises
+    ------
+    ParameterError
+        A length is not a positive number.
+    """
+    for name, value in (("pixel_um", pixel_um), ("camera_length_mm", camera_length_mm)):
+        if not (math.isfinite(value) and value > 0):
+            raise ParameterError(f"{name} must be a positive number, not {value!r}")
+    return pixel_um / camera_length_mm
 
 
 def electron_wavelength_A(energy_eV: float) -> float:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from py4DSTEM.process.calibrate.ellipse import EllipseMeasurement
     from py4DSTEM.process.calibrate.pixel_size import PixelSizeMeasurement
 
-__all__ = ["show_ellipse", "show_pixel_size"]
+__all__ = ["polar_views", "show_ellipse", "show_pixel_size"]
 
 Float = NDArray[np.float64]
 Pair = tuple[float, float]
@@ -61,16 +61,35 @@ def show_ellipse(measured: EllipseMeasurement, pattern: DiffractionSlice | None 
     grid = figure.subplots(2, 2, width_ratios=(1, 1.3))
     _rings(grid[0, 0], measured, pattern, center)
     _profiles(grid[0, 1], measured)
-    ellipse = measured.ellipse
-    circle = Ellipse(ellipse.a, ellipse.a, 0.0)
-    limits: Pair | None = None
-    for ax, shape, title in zip(
-        grid[1], (circle, ellipse), ("as measured", "corrected"), strict=True
-    ):
-        image, radii = polar(np.asarray(pattern.data, np.float64), center, shape, _reach(measured))
-        limits = limits or canvas.between(image, 1, 99.5)
-        _polar(ax, image, radii, measured, title, limits)
+    views = polar_views(measured, pattern)
+    limits = canvas.between(views[0], 1, 99.5)
+    for ax, image, title in zip(grid[1], views[:2], ("as measured", "corrected"), strict=True):
+        _polar(ax, image, views[2], measured, title, limits)
     return figure
+
+
+def polar_views(
+    measured: EllipseMeasurement, pattern: DiffractionSlice
+) -> tuple[Float, Float, Float]:
+    """A pattern over angle (from x towards y, rows) and radius, before and after the correction.
+
+    Parameters
+    ----------
+    measured : EllipseMeasurement
+    pattern : DiffractionSlice
+        What it was measured in, (Qx, Qy); for peaks: their Bragg vector map.
+
+    Returns
+    -------
+    before, after : (180, n) float64
+        Rings are straight where they are circles; NaN beside the detector.
+    radii_px : (n,) float64
+    """
+    ellipse, center = measured.ellipse, _center(measured, pattern)
+    image = np.asarray(pattern.data, np.float64)
+    shapes = Ellipse(ellipse.a, ellipse.a, 0.0), ellipse
+    (before, radii), (after, _) = (polar(image, center, s, _reach(measured)) for s in shapes)
+    return before, after, radii
 
 
 def _center(measured: EllipseMeasurement, pattern: DiffractionSlice) -> Pair:

@@ -92,9 +92,31 @@ class OriginMeasurement:
         """A smooth surface through the origins; see `fit_origin`."""
         return fit_origin(self, model, robust=robust, mask=mask, blend=blend)
 
+    def residual_px(self, fit: OriginFit) -> Float:
+        """How far the measured origins lie from a surface, (Rx, Ry, 2); NaN where not measured."""
+        left: Float = self.origin_px - fit.origin_px
+        return left
+
     def calibration_changes(self) -> dict[str, Any]:
         """What it tells a calibration: the origin of every position, as measured."""
         return {"origin_px": self.origin_px}
+
+    def text(self) -> str:
+        """A few lines for a report."""
+        known = self.mask
+        why = ", ".join(f"{count} {reason}" for reason, count in self.reasons.items() if count)
+        lines = [
+            f"origin by {self.method} at {int(known.sum())} of {known.size} positions"
+            + (f" (not at: {why})" if why else "")
+        ]
+        for k, name in enumerate(("qx", "qy")):
+            if known.any():
+                values, sigmas = self.origin_px[known][:, k], self.sigma_px[known][:, k]
+                lines.append(
+                    f"{name} from {values.min():.2f} to {values.max():.2f} px, "
+                    f"each ± {np.median(sigmas):.2g} px"
+                )
+        return "\n".join(lines)
 
     def __repr__(self) -> str:
         known = self.mask
@@ -161,6 +183,19 @@ class OriginFit:
             "outliers": int(self.outliers.sum()),
             "positions": int(self.outliers.size),
         }
+
+    def text(self) -> str:
+        """A few lines for a report."""
+        means = np.nanmean(self.origin_px, axis=(0, 1))
+        sigmas = np.nanmedian(self.sigma_px, axis=(0, 1))
+        lines = [
+            f"{name} {mean:.3f} ± {sigma:.2g} px ({self.model}); left over {left:.2g} px rms, of "
+            f"which {jitter:.2g} px is more than the uncertainties explain"
+            for name, mean, sigma, left, jitter in zip(
+                ("qx", "qy"), means, sigmas, self.residual_px, self.jitter_px, strict=True
+            )
+        ]
+        return "\n".join([*lines, f"{int(self.outliers.sum())} outliers left out"])
 
     def __repr__(self) -> str:
         qx, qy = np.nanmean(self.origin_px, axis=(0, 1))
