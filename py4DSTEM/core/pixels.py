@@ -17,6 +17,7 @@ __all__ = [
     "direction_wheel",
     "fraction_of",
     "nearest_filled",
+    "positive",
     "rgb_bytes",
     "sampled",
     "scale_histogram",
@@ -148,6 +149,17 @@ def _nearest(known: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     """For each of `size` places the number of the nearest known one."""
     between = (np.asarray(known[1:]) + np.asarray(known[:-1])) / 2
     return np.searchsorted(between, np.arange(size), side="left")
+
+
+def positive(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Values that have a logarithm; NaN instead of the others.
+
+    >>> positive(np.array([-1.0, 0.0, 2.0]))
+    array([nan, nan,  2.])
+    """
+    known = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.where(known > 0, known, np.nan)
 
 
 def rgb_bytes(image: NDArray[Any]) -> NDArray[np.uint8]:

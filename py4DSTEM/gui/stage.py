@@ -9,7 +9,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 from pyqtgraph.Qt import QtCore
 
-__all__ = ["Curves", "Marks", "Overlay", "Picture", "Region", "Stage"]
+__all__ = ["Curves", "Marks", "Overlay", "Picture", "Region", "Ruler", "Stage"]
 
 Where = Literal["diffraction", "real", "result"]
 
@@ -69,7 +69,20 @@ class Picture:
     title: str = ""
 
 
-Overlay = Marks | Curves | Region | Picture
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """A line on an image; `moved(start, stop)` is called with its ends along a drag.
+
+    The ends are (x, y) in pixels, row first.
+    """
+
+    start: tuple[float, float]
+    stop: tuple[float, float]
+    moved: Callable[[tuple[float, float], tuple[float, float]], None]
+    color: str = "#00d0ff"
+
+
+Overlay = Marks | Curves | Region | Picture | Ruler
 
 
 class Stage(QtCore.QObject):

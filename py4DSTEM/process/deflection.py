@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import CalibrationMissing, ParameterError
 
-__all__ = ["deflection"]
+__all__ = ["deflection", "part"]
 
 Float = NDArray[np.float64]
 
@@ -65,3 +67,32 @@ def _origin(com: RealSlice, field: Float) -> Float:
     there = np.isfinite(field).all(axis=0)
     mean = field[:, there].mean(axis=1) if there.any() else np.zeros(2)
     return np.asarray(mean[:, None, None], dtype=np.float64)
+
+
+def part(vectors: RealSlice, which: Literal["x", "y", "length", "angle"]) -> RealSlice:
+    """One real image of vectors ``x + i y``, as `deflection` gives them.
+
+    Parameters
+    ----------
+    vectors : RealSlice
+        (Rx, Ry) complex.
+    which : "x", "y", "length" or "angle"
+        The angle is in rad, from x (down) towards y (right).
+
+    Returns
+    -------
+    RealSlice
+        (Rx, Ry) float64.
+
+    Examples
+    --------
+    >>> part(RealSlice(np.array([[3 + 4j]])), "length").data.tolist()
+    [[5.0]]
+    """
+    found = {"x": np.real, "y": np.imag, "length": np.abs, "angle": np.angle}
+    if which not in found or vectors.data.dtype.kind != "c":
+        raise ParameterError(f"part takes complex vectors and one of {', '.join(found)}")
+    units = "rad" if which == "angle" else vectors.units
+    history = vectors.history.then("part", {"which": which})
+    data = np.asarray(found[which](vectors.data), dtype=np.float64)
+    return RealSlice(data, vectors.calibration, history, f"deflection {which}", units=units)

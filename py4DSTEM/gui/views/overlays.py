@@ -7,8 +7,9 @@ from typing import Any
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from py4DSTEM.gui.stage import Curves, Marks, Overlay, Picture, Region, Stage
+from py4DSTEM.gui.stage import Curves, Marks, Overlay, Picture, Region, Ruler, Stage
 from py4DSTEM.gui.views.canvas import Canvas
+from py4DSTEM.gui.views.ruler import RulerItem
 from py4DSTEM.gui.views.shape_item import ShapeItem
 from py4DSTEM.gui.views.shapes import Shapes
 
@@ -37,6 +38,7 @@ class Overlays(QtCore.QObject):
         self._canvas, self._shapes, self._stage, self._panel = canvas, shapes, stage, panel
         self._items: dict[str, list[Any]] = {}
         self._pictures: dict[str, Picture] = {}
+        self._rulers: dict[str, RulerItem] = {}
         stage.overlaid.connect(self._overlaid)
         for (where, name), overlay in tuple(stage.overlays.items()):
             self._overlaid(where, name, overlay)
@@ -45,6 +47,10 @@ class Overlays(QtCore.QObject):
     def picture(self) -> Picture | None:
         """The one that was put last."""
         return next(reversed(self._pictures.values()), None)
+
+    def ruler(self, name: str) -> RulerItem:
+        """The line of that name."""
+        return self._rulers[name]
 
     def items(self, name: str) -> list[Any]:
         """What is drawn for an overlay."""
@@ -55,8 +61,13 @@ class Overlays(QtCore.QObject):
             return
         if isinstance(overlay, Region) and self._region(name, overlay):
             return
+        if isinstance(overlay, Ruler) and name in self._rulers:
+            self._rulers[name].set_ruler(overlay)
+            return
         self._take_away(name)
-        if isinstance(overlay, Picture):
+        if isinstance(overlay, Ruler):
+            self._rulers[name] = RulerItem(overlay, self._canvas.box)
+        elif isinstance(overlay, Picture):
             self._pictures[name] = overlay
             self.pictured.emit(overlay)
         elif isinstance(overlay, Marks):
@@ -68,6 +79,8 @@ class Overlays(QtCore.QObject):
         for item in self._items.pop(name, []):
             self._canvas.box.removeItem(item)
         self._shapes.remove(_key(name))
+        if name in self._rulers:
+            self._rulers.pop(name).remove()
         if self._pictures.pop(name, None) is not None:
             self.pictured.emit(self.picture)
 

@@ -57,7 +57,7 @@ class StageView(ImagePanel):
         self.overlays.pictured.connect(lambda _: self._show())
         session.changed.connect(self._changed)
         session.opened.connect(self._opened)
-        session.rawChanged.connect(lambda _: self._show())
+        session.rawChanged.connect(self._raw_changed)
         self.hovered.connect(lambda place, _: session.stage.hovered.emit(name, place))
         self.clicked.connect(lambda x, y: session.stage.clicked.emit(name, x, y))
         self.lookChanged.connect(lambda look: session.do(ChangeLook(panel=name, look=look)))
@@ -105,6 +105,10 @@ class StageView(ImagePanel):
         self._sync()
         if key == self.session.project.current and self._shown is None:
             self._show_first()
+
+    def _raw_changed(self, raw: bool) -> None:
+        self._sync()
+        self._show()
 
     def _show_first(self) -> None:
         """What is known of a scan before the first live image."""
