@@ -366,7 +366,7 @@ def _solve(window: _Window, p: Float, noise: Float, free: Bool, loss: str) -> tu
     residual, slopes = scaled(found.x)
     if loss == "soft_l1":  # curvature of the loss
         slopes = slopes * (1 + residual**2)[:, None] ** -0.75
-    covariance: Float = np.linalg.pinv(slopes.T @ slopes)
+    covariance = np.asarray(np.linalg.pinv(slopes.T @ slopes), np.float64)
     return whole(found.x), covariance
 
 
