@@ -7,10 +7,10 @@ uneven the disks are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
     from py4DSTEM.process.bragg.detect import FindBraggDisks
 
-__all__ = ["Search", "plan_search", "sample_patterns"]
+__all__ = ["Memo", "Search", "anew", "plan_search", "sample_patterns"]
 
 Float = NDArray[np.float64]
+T = TypeVar("T")
 SUBPIXEL = {"pixel": 0, "parabola": 1, "dft": 2, "fit": 3}
 _Z, _Z_ALONE = 4.0, 6.0
 """A maximum must stand so many standard deviations of noise above zero to be looked at.
@@ -52,6 +53,17 @@ _LEAST_VISIBLE = 0.45
 _CLEAR = 10.0
 """Significance of disks from which the noise and the unevenness are learned."""
 _COLUMN = {name: k for k, name in enumerate(DISK_FIELDS)}
+
+
+class Memo(Protocol):
+    """What makes a value, or finds it again where it was made before under the same key."""
+
+    def __call__(self, key: Hashable, make: Callable[[], T]) -> T: ...
+
+
+def anew(key: Hashable, make: Callable[[], T]) -> T:
+    """The memo that remembers nothing."""
+    return make()
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,17 +114,27 @@ def sample_patterns(
 
 
 def plan_search(
-    cube: Cube, wanted: FindBraggDisks, kernels: Kernels, weights: Float | None = None
+    cube: Cube,
+    wanted: FindBraggDisks,
+    kernels: Kernels,
+    weights: Float | None = None,
+    *,
+    memo: Memo = anew,
 ) -> Search:
     """Settle every parameter of a search.
+
+    `memo` may remember what does not follow from the thresholds, for the next search in the same
+    scan with the same `weights`.
 
     Raises
     ------
     ParameterError
         The probe cannot be measured in the scan, or does not fit on the detector.
     """
-    _, patterns = sample_patterns(cube, wanted.samples, weights)
-    search = _first_search(cube, wanted, patterns)
+    _, patterns = memo(
+        ("samples", wanted.samples), lambda: sample_patterns(cube, wanted.samples, weights)
+    )
+    search = _first_search(cube, wanted, patterns, memo)
     if wanted.spacing_px is None:
         search = _with_spacing(search, wanted, _disks_of(search, patterns, kernels))
     else:
@@ -120,19 +142,21 @@ def plan_search(
     if wanted.subpixel == "fit":
         search = _with_noise(search, wanted, patterns, kernels)
         search = _with_slopes(search, wanted, patterns, kernels)
-    return _with_threshold(search, wanted, patterns)
+    return _with_threshold(search, wanted, patterns, memo)
 
 
 # ---- probe and first plan ------------------------------------------------------------------------
-def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
+def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any], memo: Memo) -> Search:
     probe, choices = wanted.probe, {}
     if probe is None:
-        probe = _probe_of(patterns)
+        probe = memo(("probe", wanted.samples), lambda: _probe_of(patterns))
         choices["probe"] = (probe.radius_px, "radius of the direct beam in sampled patterns")
     _check_probe(probe, cube.Q_shape)
     mask = _mask(wanted, cube)
     if wanted.leave_out_defects:
-        defects = _defects(patterns, probe) & (mask > 0)
+        small = probe.radius_px < _SPOT_RADIUS_PX
+        every = memo(("defects", wanted.samples, small), lambda: _defects(patterns, small))
+        defects = every & (mask > 0)
         mask[defects] = 0
         why = "hot or dead in the sampled patterns: left out"
         choices |= {"defective pixels": (int(defects.sum()), why)} if defects.any() else {}
@@ -183,10 +207,10 @@ def _mask(wanted: FindBraggDisks, cube: Cube) -> NDArray[np.float32]:
     return (weights > 0.5).astype(np.float32)
 
 
-def _defects(patterns: NDArray[Any], probe: Probe) -> NDArray[np.bool_]:
+def _defects(patterns: NDArray[Any], small: bool) -> NDArray[np.bool_]:
     """Pixels (Qx, Qy) that are hot or dead in patterns from all over the scan."""
     count, counts = len(patterns), patterns.dtype.kind in "bui"
-    if count < _FEWEST_FOR_DEFECTS or probe.radius_px < _SPOT_RADIUS_PX:
+    if count < _FEWEST_FOR_DEFECTS or small:
         return np.zeros(patterns.shape[1:], np.bool_)
     values = np.where(np.isfinite(patterns), patterns, 0.0)
     mean, std = values.mean(axis=0), values.std(axis=0)
@@ -511,7 +535,9 @@ def _slope_spread(found: FoundDisks, information: float) -> float:
     return math.sqrt(excess) if excess > 3 * doubt else 0.0
 
 
-def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[Any]) -> Search:
+def _with_threshold(
+    search: Search, wanted: FindBraggDisks, patterns: NDArray[Any], memo: Memo
+) -> Search:
     if wanted.threshold is not None:
         return search
     if wanted.corr_power != 1:
@@ -521,16 +547,25 @@ def _with_threshold(search: Search, wanted: FindBraggDisks, patterns: NDArray[An
             f"{_sigmas(wanted):g} standard deviations of the correlation where there are no disks"
         )
         return replace(search, plan=plan).choose("threshold", plan.threshold, reason)
-    counts = patterns[:, search.plan.mask > 0].astype(np.float64)
-    known = np.isfinite(counts) & (np.abs(counts) < search.plan.saturation)
-    mean = np.where(known, counts, 0.0).sum(axis=0)[known.any(axis=0)]
-    mean = mean / known.sum(axis=0)[known.any(axis=0)]
+    limit = search.plan.saturation
+    mean = memo(
+        ("mean", wanted.samples, limit, search.plan.mask.tobytes()),
+        lambda: _mean_counts(patterns[:, search.plan.mask > 0].astype(np.float64), limit),
+    )
     share = 50 if wanted.subpixel == "fit" else 95
     middle = float(np.percentile(mean, share)) if mean.size else 0.0
     level = max(middle / search.plan.gain, 1e-3)
     search = _with_noise_floor(search, wanted, level)
     reason = f"{_sigmas(wanted):g} standard deviations of noise at {level:.3g} electrons per pixel"
     return search.choose("threshold", search.plan.threshold, reason)
+
+
+def _mean_counts(counts: Float, saturation: float) -> Float:
+    """Mean of (n, pixels) over the values that are known, in pixels that have any."""
+    known = np.isfinite(counts) & (np.abs(counts) < saturation)
+    some = known.any(axis=0)
+    mean: Float = np.where(known, counts, 0.0).sum(axis=0)[some] / known.sum(axis=0)[some]
+    return mean
 
 
 def _correlation_noise(plan: DiskPlan, patterns: NDArray[Any]) -> float:
