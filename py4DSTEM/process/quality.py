@@ -33,6 +33,21 @@ Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Verdict = Literal["ok", "warn", "bad"]
 _ORDER: tuple[Verdict, ...] = ("ok", "warn", "bad")
+_PLACES: dict[Literal["pixels", "positions"], dict[str, str]] = {
+    "pixels": {
+        "hot pixels": "hot",
+        "dead pixels": "dead",
+        "saturated pixels": "saturated",
+        "pixels not finite": "not finite",
+    },
+    "positions": {
+        "empty frames": "empty",
+        "repeated frames": "repeated",
+        "shifted frames": "shifted",
+        "intensity outliers": "intensity",
+    },
+}
+"""Entries of which there is a map, and its name."""
 
 
 # ---- the report ----------------------------------------------------------------------------------
@@ -124,6 +139,27 @@ class QualityReport:
     def bad_pixels(self) -> Bool:
         """Pixels to repair, (Qx, Qy) bool: hot, dead, or never finite."""
         return self.pixels["hot"] | self.pixels["dead"] | np.isnan(self.mean)
+
+    @property
+    def usable_pixels(self) -> Bool:
+        """All others, (Qx, Qy) bool."""
+        return ~self.bad_pixels
+
+    def places(self, name: str) -> tuple[Literal["pixels", "positions"], NDArray[np.int64]] | None:
+        """Which pixels (n, 2) or scan positions (n, 2) an entry is about; None: the whole scan.
+
+        >>> from py4DSTEM import DataCube
+        >>> counts = np.full((2, 3, 8, 8), 9, np.uint8)
+        >>> counts[1, 2] = 0
+        >>> quality(DataCube(counts)).places("empty frames")
+        ('positions', array([[1, 2]]))
+        """
+        for kind, names in _PLACES.items():
+            if name in names:
+                maps: Mapping[str, Bool] = getattr(self, kind)
+                found = maps.get(names[name])
+                return None if found is None else (kind, np.argwhere(found))
+        return None
 
     def __getitem__(self, name: str) -> QualityEntry:
         for entry in self.entries:
