@@ -47,9 +47,7 @@ class PreferencesDialog(QtWidgets.QDialog):
         self.autosave.setValue(known.autosave_s)
         self.autosave.setSuffix(" s")
         self.autosave.setSpecialValueText("never")
-        self.autosave.setToolTip(
-            "Time between two savings for the case that the program ends badly"
-        )
+        self.autosave.setToolTip("Time between two savings, should the program end badly")
         self.problem.setProperty("error", True)
         self.problem.setWordWrap(True)
 

@@ -272,6 +272,7 @@ class MainWindow(QtWidgets.QMainWindow):
         app: Any = QtWidgets.QApplication.instance()
         app.focusChanged.disconnect(self._focus_moved)
         self.status.stop()
+        self.inspector.stop()
         self.actions_.room("file").stop()
         self.live.stop()
         self.session.close()

@@ -155,13 +155,13 @@ SHAPES = (
 )  # fmt: skip
 
 DETECTOR = (
-    *(_a(f"detector.add_{name}", f"Add {name}", "Detector", key, text)
+    *(_a(f"detector.add_{name}", f"Add {name}", "Detector/Add", key, text)
       for name, key, text in SHAPES),
-    _a("detector.add_polygon", "Add polygon", "Detector", "", "A polygon; drag its corners."),
-    _a("detector.add_lattice", "Add lattice of disks", "Detector", "",
+    _a("detector.add_polygon", "Add polygon", "Detector/Add", "", "A polygon; drag its corners."),
+    _a("detector.add_lattice", "Add lattice of disks", "Detector/Add", "",
        "Disks on a lattice, as for dark field of one phase."),
-    _a("detector.add_segments", "Add segments…", "Detector", "", "4 to 16 segments of a ring."),
-    _a("detector.add_mask", "Add mask from file…", "Detector", "",
+    _a("detector.add_segments", "Add segments…", "Detector/Add", "", "4 to 16 segments of a ring."),
+    _a("detector.add_mask", "Add mask from file…", "Detector/Add", "",
        "Weights of every pixel from a file of an image."),
     _a("detector.preset_bf", "BF", "Detector/Preset", "B", "Bright field: 0 … α."),
     _a("detector.preset_abf", "ABF", "Detector/Preset", "Shift+B",

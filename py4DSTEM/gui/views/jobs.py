@@ -26,7 +26,7 @@ class JobRow(QtWidgets.QFrame):
         self.name = QtWidgets.QLabel(job.label)
         self.bar = QtWidgets.QProgressBar()
         self.time = QtWidgets.QLabel()
-        self.pause = self._button("⏸", "Hold this job between two blocks of the scan, or go on")
+        self.pause = self._button("‖", "Hold this job between two blocks of the scan, or go on")
         self.cancel = self._button("✕", "Stop this job; what was there before stays")
         self.details = self._button("…", "What went wrong")
         self._lay_out()
