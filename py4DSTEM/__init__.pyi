@@ -114,6 +114,7 @@ from py4DSTEM.process.diffraction import StdPattern as StdPattern
 from py4DSTEM.process.diffraction import max_pattern as max_pattern
 from py4DSTEM.process.diffraction import mean_pattern as mean_pattern
 from py4DSTEM.process.diffraction import std_pattern as std_pattern
+from py4DSTEM.process.idpc import IntegrateCenterOfMass as IntegrateCenterOfMass
 from py4DSTEM.process.idpc import integrate_center_of_mass as integrate_center_of_mass
 from py4DSTEM.process.live.scan import LiveScan as LiveScan
 from py4DSTEM.process.median import MedianPattern as MedianPattern
@@ -134,6 +135,7 @@ from py4DSTEM.process.restore import RestoreStrain as RestoreStrain
 from py4DSTEM.process.restore import restore_strain as restore_strain
 from py4DSTEM.process.ring_strain import RingStrain as RingStrain
 from py4DSTEM.process.ring_strain import ring_strain as ring_strain
+from py4DSTEM.process.spectrum import PowerSpectrum as PowerSpectrum
 from py4DSTEM.process.spectrum import power_spectrum as power_spectrum
 from py4DSTEM.process.strain import MapStrain as MapStrain
 from py4DSTEM.process.strain import StrainMap as StrainMap

@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
+from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.units import is_length, unit_factor
 
-__all__ = ["integrate_center_of_mass"]
+__all__ = ["IntegrateCenterOfMass", "integrate_center_of_mass"]
 
 Float = NDArray[np.float64]
-_CITES = ("10.1016/j.ultramic.2015.10.011",)
+
+
+class IntegrateCenterOfMass(Analysis, kind="integrate-center-of-mass", version=1):
+    """The phase whose gradient the centre of mass is (iCoM, iDPC)."""
+
+    boundary: Literal["mirror", "periodic"] = Field(
+        "mirror", description="What lies beyond the scan: its mirror image, or the scan again."
+    )
+    high_pass: float = Field(
+        0.0,
+        ge=0,
+        description="Spatial frequency below which noise is damped: cycles per Å, or per scan "
+        "pixel where the pixel sizes are not known.",
+    )
+    keep_ramp: bool = Field(
+        False, description="Keep the mean deflection, a ramp of the phase (mirror only)."
+    )
+
+    cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2015.10.011",)
+    accepts: ClassVar[tuple[type, ...]] = (RealSlice,)
+
+    def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
+        """The phase of the stack that `center_of_mass` gives; `options` are not needed."""
+        _check(value)
+        field, steps, units = _deflections(value)
+        known = np.isfinite(field).all(axis=0)
+        if not known.any():
+            raise ParameterError("no position has a centre of mass: there is nothing to integrate")
+        if not self.keep_ramp:
+            field = field - field[:, known].mean(axis=1)[:, None, None]
+        field = np.where(known, field, 0.0)
+        shape = field.shape[1:]
+        whole = _mirrored(field) if self.boundary == "mirror" else field
+        scale = 2 * math.pi if units == "rad" else 1.0
+        # rad: <k> is ∇φ / 2π; pixels: the centre of mass is the gradient itself
+        phase = scale * _integrated(whole, steps, self.high_pass)[: shape[0], : shape[1]]
+        history = self.history(value.history)
+        return RealSlice(phase - phase.mean(), value.calibration, history, "iCoM", units=units)
 
 
 def integrate_center_of_mass(
@@ -73,38 +113,16 @@ def integrate_center_of_mass(
     >>> bool(np.allclose(phase.data[:, 0], 16 / (2 * np.pi) * np.sin(x)))
     True
     """
-    _check(com, boundary, high_pass)
-    field, steps, units = _deflections(com)
-    known = np.isfinite(field).all(axis=0)
-    if not known.any():
-        raise ParameterError("no position has a centre of mass: there is nothing to integrate")
-    if not keep_ramp:
-        field = field - field[:, known].mean(axis=1)[:, None, None]
-    field = np.where(known, field, 0.0)
-    shape = field.shape[1:]
-    whole = _mirrored(field) if boundary == "mirror" else field
-    scale = 2 * math.pi if units == "rad" else 1.0
-    # rad: <k> is ∇φ / 2π; pixels: the centre of mass is the gradient itself
-    phase = scale * _integrated(whole, steps, high_pass)[: shape[0], : shape[1]]
-    history = com.history.then(
-        "integrate-center-of-mass",
-        {"boundary": boundary, "high_pass": high_pass, "keep_ramp": keep_ramp},
-        1,
-        _CITES,
-    )
-    return RealSlice(phase - phase.mean(), com.calibration, history, "iCoM", units=units)
+    step = IntegrateCenterOfMass(boundary=boundary, high_pass=high_pass, keep_ramp=keep_ramp)
+    return step.apply(com)
 
 
-def _check(com: RealSlice, boundary: str, high_pass: float) -> None:
+def _check(com: RealSlice) -> None:
     if not isinstance(com, RealSlice) or com.data.ndim != 3 or len(com.data) != 2:
         raise ParameterError(
             "the stack of x and y that center_of_mass gives is needed, not "
             f"{type(com).__name__} {getattr(com, 'shape', '')}"
         )
-    if boundary not in ("mirror", "periodic"):
-        raise ParameterError(f'boundary is "mirror" or "periodic", not {boundary!r}')
-    if not (math.isfinite(high_pass) and high_pass >= 0):
-        raise ParameterError(f"high_pass must be 0 or a positive number, not {high_pass!r}")
 
 
 def _deflections(com: RealSlice) -> tuple[Float, tuple[float, float], str]:

@@ -2,17 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.slices import ArrayResult, RealSlice
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.units import is_length
 
-__all__ = ["power_spectrum"]
+__all__ = ["PowerSpectrum", "power_spectrum"]
 
 Float = NDArray[np.float64]
+
+
+class PowerSpectrum(Analysis, kind="power-spectrum", version=1):
+    """Power spectrum of an image, with axes in cycles per length."""
+
+    window: bool = Field(
+        True, description="Taper the image to its edges, whose jump would else draw a cross."
+    )
+
+    accepts: ClassVar[tuple[type, ...]] = (RealSlice,)
+
+    def apply(self, value: Any, options: RunOptions | None = None) -> ArrayResult:
+        """The spectrum of one image; `options` are not needed."""
+        if not isinstance(value, RealSlice) or value.data.ndim != 2:
+            raise ParameterError(
+                "power_spectrum takes one image of the scan: choose one of the stack"
+            )
+        values = np.asarray(value.data, dtype=np.float64)
+        known = np.isfinite(values)
+        if not known.any():
+            raise ParameterError("the image holds no finite value")
+        x, y = (np.hanning(n + 2)[1:-1] if self.window else np.ones(n) for n in values.shape)
+        taper = np.outer(x, y) * known
+        mean = float((np.where(known, values, 0.0) * taper).sum() / taper.sum())
+        flat = np.where(known, values - mean, 0.0) * taper
+        power = np.abs(np.fft.fftshift(np.fft.fft2(flat))) ** 2 / (taper**2).sum()
+        history = self.history(value.history)
+        return ArrayResult(power, _frequencies(value), history, "power spectrum")
 
 
 def power_spectrum(image: RealSlice, *, window: bool = True) -> ArrayResult:
@@ -48,20 +81,7 @@ def power_spectrum(image: RealSlice, *, window: bool = True) -> ArrayResult:
     >>> abs(float(spectrum.axes[0].coordinates(32)[peak[0]]))
     0.125
     """
-    if not isinstance(image, RealSlice) or image.data.ndim != 2:
-        raise ParameterError("power_spectrum takes one image of the scan: choose one of the stack")
-    values = np.asarray(image.data, dtype=np.float64)
-    known = np.isfinite(values)
-    if not known.any():
-        raise ParameterError("the image holds no finite value")
-    x, y = (np.hanning(n + 2)[1:-1] if window else np.ones(n) for n in values.shape)
-    taper = np.outer(x, y) * known
-    mean = float((np.where(known, values, 0.0) * taper).sum() / taper.sum())
-    flat = np.where(known, values - mean, 0.0) * taper
-    power = np.abs(np.fft.fftshift(np.fft.fft2(flat))) ** 2 / (taper**2).sum()
-    history = image.history.then("power-spectrum", {"window": window})
-    axes = _frequencies(image)
-    return ArrayResult(power, axes, history, "power spectrum")
+    return PowerSpectrum(window=window).apply(image)
 
 
 def _frequencies(image: RealSlice) -> tuple[Axis, Axis]:
