@@ -200,10 +200,13 @@ def lattice_origins(peaks: PointTable) -> tuple[Float, str]:
     """
     count = len(peaks.offsets) - 1
     known = peaks.calibration.origin_px is not None
+    if known:
+        origins = np.array(peaks.calibration.origins(peaks.shape)).reshape(-1, 2)
+        if np.isfinite(origins).all():
+            return origins, "the calibration"
     position = np.repeat(np.arange(count), np.diff(peaks.offsets))
     places = peaks.positions_px
     if known:
-        origins = np.array(peaks.calibration.origins(peaks.shape)).reshape(-1, 2)
         center = np.array(peaks.calibration.mean_origin_px)
     else:
         origins = np.full((count, 2), np.nan)
@@ -295,16 +298,19 @@ def _some_positions(peaks: PointTable, most: int = POSITIONS) -> NDArray[np.int6
 
 def _padded(peaks: PointTable, chosen: NDArray[np.int64]) -> tuple[Float, Float]:
     origins, _ = lattice_origins(peaks)
-    places = peaks.positions_px
     matrix = peaks.calibration.Q_matrix("px")
     vectors = np.full((len(chosen), MOST_PEAKS, 2), np.nan)
     weight = np.zeros((len(chosen), MOST_PEAKS))
+    starts, ends = peaks.offsets[chosen], peaks.offsets[chosen + 1]
+    rows = [peaks.points[start:end] for start, end in zip(starts, ends, strict=True)]
+    part = PointTable.from_lists([rows])
+    places = part.positions_px
     for row, p in enumerate(chosen):
-        own = slice(peaks.offsets[p], peaks.offsets[p + 1])
+        own = slice(part.offsets[row], part.offsets[row + 1])
         v = (places[own] - origins[p]) @ matrix.T
         order = np.argsort(np.hypot(v[:, 0], v[:, 1]), kind="stable")[:MOST_PEAKS]
         vectors[row, : len(order)] = v[order]
-        weight[row, : len(order)] = peak_amplitudes(peaks.points[own][order])
+        weight[row, : len(order)] = peak_amplitudes(rows[row][order])
     used = np.flatnonzero(np.isfinite(vectors).all(-1).any(0))
     most = max(int(used.max(initial=0)) + 1, 2)
     return vectors[:, :most], weight[:, :most]

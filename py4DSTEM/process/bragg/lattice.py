@@ -200,7 +200,7 @@ class FitLattice(Analysis, kind="fit-lattice", version=1):
         if self.disk_slopes == "smooth" and has_slopes(value):
             table, slopes = self._with_smooth_slopes(value, table, fits)
         moved = (starts != same).any((1, 2))
-        if slopes or moved.any():
+        if slopes.get("reflections") or moved.any():
             sample, chosen = table.sample()
             ready, noise = with_scatter(table, sample, starts[chosen])
             fits, starts = fit_everywhere(ready, starts)

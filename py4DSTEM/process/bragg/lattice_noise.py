@@ -128,8 +128,9 @@ def _leverage(fits: LatticeFits, table: PeakColumns) -> Float:
     """Share of the variance of every peak (n,) that the fit follows, mean of the two axes."""
     position = np.repeat(np.arange(table.count), np.diff(table.offsets))
     design = np.column_stack([np.ones(len(position)), fits.indices])
-    blocks = fits.covariance.reshape(-1, 3, 2, 3, 2)[position]
-    fitted = np.einsum("na,naibj,nb->nij", design, blocks, design)
+    blocks = fits.covariance.reshape(-1, 3, 2, 3, 2).transpose(0, 2, 4, 1, 3).reshape(-1, 4, 9)
+    squares = (design[:, :, None] * design[:, None, :]).reshape(-1, 1, 9)
+    fitted = (blocks[position] * squares).sum(axis=2).reshape(-1, 2, 2)
     own = table.covariances[:, [0, 1, 1, 2]].reshape(-1, 2, 2)
     own = table.matrix @ own @ table.matrix.T
     a, b, c = own[:, 0, 0], own[:, 0, 1], own[:, 1, 1]

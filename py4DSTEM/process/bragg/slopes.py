@@ -29,8 +29,10 @@ class SlopeUpdate:
 
 def has_slopes(peaks: PointTable) -> bool:
     """Whether there are slopes with uncertainties to work on."""
-    names = peaks.dtype.names or ()
-    return set(FIELDS) <= set(names) and bool(np.isfinite(peaks.points["sigma_slope"]).any())
+    if not set(FIELDS) <= set(peaks.dtype.names or ()):
+        return False
+    sigma = peaks.points["sigma_slope"]
+    return bool((np.isfinite(sigma) & (sigma > 0)).any())
 
 
 def smooth_slopes(
