@@ -23,6 +23,8 @@ LIGHT = {
     "ToolTipText": "#1d2023", "Link": "#1f5fa8", "Light": "#ffffff", "Midlight": "#f6f7f8",
     "Mid": "#c9ccd0", "Dark": "#a9adb2", "Shadow": "#7a7e83",
 }  # fmt: skip
+LARGEST_POINTS = 10
+"""Of the font: a program with many small panels is read from near."""
 FADED = {True: "#7c8086", False: "#9a9ea4"}
 
 SHEET = """
@@ -50,6 +52,10 @@ def apply(wish: str) -> None:
     colors = DARK if dark else LIGHT
     if app.style().objectName().lower() != "fusion":
         app.setStyle("Fusion")
+    font = app.font()
+    if font.pointSize() > LARGEST_POINTS:
+        font.setPointSize(LARGEST_POINTS)
+        app.setFont(font)
     app.setPalette(_palette(colors, FADED[dark]))
     app.setStyleSheet(SHEET.format(**colors))
     pg.setConfigOption("background", colors["Base"])

@@ -20,6 +20,7 @@ from py4DSTEM.gui.panels import PANELS, panel_class
 from py4DSTEM.gui.preferences import Preferences
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.project import Project
+from py4DSTEM.gui.views.images import image_views
 from py4DSTEM.gui.views.inspector import Inspector
 from py4DSTEM.gui.views.jobs import JobsView
 from py4DSTEM.gui.views.status import Status
@@ -68,6 +69,8 @@ class MainWindow(QtWidgets.QMainWindow):
         self.panels: dict[str, QtWidgets.QWidget] = {}
         self._released: Callable[[], None] | None = None
         self._ended = False
+        self.shown_image: Any = None
+        """The latest live image, as `Shown`."""
         self._make_views()
         self.actions_ = Actions(self, self.preferences.shortcuts)
         self._connect()
@@ -78,8 +81,6 @@ class MainWindow(QtWidgets.QMainWindow):
             self.docks.restore()
 
     def _make_views(self) -> None:
-        from py4DSTEM.gui.views.images import image_views
-
         self.tree, self.jobs = ProjectTree(self.session), JobsView(self.session.jobs)
         self.inspector, self.status = Inspector(self.session), Status(self.session)
         self.views: dict[str, Any] = image_views(self.session, self.live)
@@ -97,6 +98,12 @@ class MainWindow(QtWidgets.QMainWindow):
         session.panelWanted.connect(self.show_panel)
         self.live.pattern.connect(self.status.shown)
         self.live.image.connect(self.status.shown)
+        self.live.image.connect(self._keep_image)
+        session.stage.hovered.connect(self._hover)
+        detectors = self.inspector.tabs["detectors"]
+        self.live.image.connect(detectors.show_image)
+        menus = self.actions_.menus
+        detectors.set_menus(menus["Detector/Add"], menus["Detector/Preset"])
         self.tree.asked.connect(self._asked)
         self.jobs.explain.connect(self.troubles.show)
         self.docks.toggles(self.actions_.menus["Window"].addAction)
@@ -181,6 +188,17 @@ class MainWindow(QtWidgets.QMainWindow):
         box.exec()
         return next((c for c, button in buttons.items() if button is box.clickedButton()), "")
 
+    def focus(self, name: str) -> None:
+        """Give an image the focus, and with it the keys."""
+        self.docks.bring(name)
+        view = self.views[name]
+        getattr(view, "canvas", view).setFocus(QtCore.Qt.FocusReason.ShortcutFocusReason)
+        self.focused = name
+
+    def show_detectors(self) -> None:
+        """Bring the table of detectors to the front, if the inspector is there."""
+        self.inspector.bring("detectors")
+
     def while_held(self, release: Callable[[], None]) -> None:
         """Call `release` when the key that is down now is let go, or the focus goes elsewhere."""
         if self._released is not None:
@@ -202,6 +220,12 @@ class MainWindow(QtWidgets.QMainWindow):
             title = f"{project.scan.name} {'' if data is None else describe(data.cube)} — {title}"
         if title != self.windowTitle():
             self.setWindowTitle(title)
+
+    def _keep_image(self, shown: Any) -> None:
+        self.shown_image = shown
+
+    def _hover(self, panel: str, place: Any) -> None:
+        self.status.hover(panel, place, self.views.get(panel))
 
     def _asked(self, what: str, key: str, name: str) -> None:
         self.actions_.room("tree").asked(what, key, name)

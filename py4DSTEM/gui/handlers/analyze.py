@@ -39,9 +39,9 @@ class Handlers:
     def step(self) -> None:
         self._window.show_panel("step")
 
-    def show_step(self, kind: str, **values: Any) -> None:
+    def show_step(self, kind: str) -> None:
         """The form of one step."""
-        self._window.show_panel("step").show_step(kind, **values)
+        self._window.show_panel("step").show_kind(kind)
 
     def fill(self, menu: QtWidgets.QMenu) -> None:
         """All steps that are there now, those of other packages too."""

@@ -74,5 +74,7 @@ class Handlers:
 
 
 def sample_scan() -> Any:
-    """A strained crystal, small enough to be made in a second."""
-    raise NotImplementedError
+    """A strained crystal, small enough to be made in a second or two."""
+    from py4DSTEM.simulate import strained_lattice
+
+    return strained_lattice((24, 32), (96, 88)).cube

@@ -61,7 +61,7 @@ class Handlers:
         self._window.actions_.trigger("calibrate.by_hand")
 
     def form_layer(self, key: str, name: str) -> None:
-        self._form(key, self._session.project.get(key).layer(name).made)
+        self._form(key, self._session.project.get(key).layer(name).made, name)
 
     def remove_layer(self, key: str, name: str) -> None:
         self._session.do(RemoveLayer(key=key, name=name))
@@ -84,15 +84,13 @@ class Handlers:
         self._window.show_panel("result").show_result(name)
 
     def form_result(self, key: str, name: str) -> None:
-        self._form(key, self._session.project.get(key).result(name).made)
+        self._form(key, self._session.project.get(key).result(name).made, name)
 
-    def _form(self, key: str, made: Any) -> None:
+    def _form(self, key: str, made: Any, name: str) -> None:
         if made is None:
             raise ParameterError("it was not made by a step here: there is no form for it")
         self._front(key)
-        self._window.actions_.room("analyze").show_step(
-            made.kind, parameters=dict(made.parameters), of=made.of
-        )
+        self._window.show_panel("step").show_made(made, name)
 
     def export_result(self, key: str, name: str) -> None:
         self._front(key)

@@ -76,7 +76,6 @@ class Handlers:
         view = self._view
         look: Look = view.look.replace(**changes)
         self._window.session.do(ChangeLook(panel=view.name, look=look))
-        view.set_look(look)
 
     def cycle_scale(self) -> None:
         self._view.cycle_scale()

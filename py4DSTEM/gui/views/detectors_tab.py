@@ -95,6 +95,8 @@ class DetectorsTab(QtWidgets.QWidget):
         self.response.setToolTip("What is made of the detectors at every scan position")
         self.expression.setPlaceholderText("weighted sum; or (A - B) / (A + B)")
         self.expression.setToolTip("Images combined by name: + - * / ** ( ) abs sqrt log min max")
+        narrow = QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        self.response.setSizeAdjustPolicy(narrow)
         self.problem.setProperty("error", True)
         self.problem.setWordWrap(True)
         self.problem.hide()
@@ -154,8 +156,8 @@ class DetectorsTab(QtWidgets.QWidget):
     def refresh(self, project: Project) -> None:
         """Draw what has changed."""
         scan = self._scan()
-        now = None if scan is None else (
-            scan.key, scan.detectors, scan.active, scan.expression, scan.response, scan.layers)  # fmt: skip
+        names = ("key", "detectors", "active", "expression", "response", "layers")
+        now = None if scan is None else [getattr(scan, name) for name in names]
         if now is not None and self._shown is not None and all(map(_is, now, self._shown)):
             return
         self._shown, self._filling = now, True
@@ -171,7 +173,8 @@ class DetectorsTab(QtWidgets.QWidget):
             self.response.setCurrentIndex(self.response.findData(scan.response))
         self._filling = False
 
-    def _fill_table(self, entries: tuple[DetectorEntry, ...], active: str) -> None:
+    def _fill_table(self, scan: Scan | None) -> None:
+        entries, active = ((), "") if scan is None else (scan.detectors, scan.active)
         self.table.setRowCount(len(entries))
         for row, entry in enumerate(entries):
             texts = (entry.name, entry.shape.kind, size_of(entry.shape), f"{entry.weight:g}")
@@ -233,6 +236,7 @@ class DetectorsTab(QtWidgets.QWidget):
         field.setRange(-1e6 if name in (*"xy", *ANGLES) else 0.0, 1e6)
         field.setSingleStep(0.01 if name in ANGLES else 0.5)
         field.setKeyboardTracking(False)
+        field.setMinimumWidth(70)
         field.setToolTip(f"{SHOWN.get(name, name)} of the active detector")
         field.valueChanged.connect(lambda value: self._changed(name, value))
         self.numbers.addRow(SHOWN.get(name, name), field)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqtgraph.Qt import QtWidgets
-
 from py4DSTEM.gui.session import Session
+from py4DSTEM.gui.views.profile import ProfilePanel
+from py4DSTEM.gui.views.result_panel import ResultPanel
 from py4DSTEM.gui.views.stage_views import DiffractionView, RealView
 
 __all__ = ["image_views"]
+
+LEAST_WIDTH = 250
 
 
 def image_views(session: Session, live: Any) -> dict[str, Any]:
@@ -17,19 +19,12 @@ def image_views(session: Session, live: Any) -> dict[str, Any]:
     views: dict[str, Any] = {
         "diffraction": DiffractionView(session),
         "real": RealView(session),
-        "profile": _made("profile", "ProfilePanel", session),
-        "result": _made("result_panel", "ResultPanel", session),
+        "profile": ProfilePanel(session),
+        "result": ResultPanel(session),
     }
     for view in views.values():
+        # Less than their rows ask for, so that the window fits on small screens.
+        view.setMinimumWidth(LEAST_WIDTH)
         if hasattr(view, "follow"):
             view.follow(live)
     return views
-
-
-def _made(module: str, cls: str, session: Session) -> QtWidgets.QWidget:
-    from importlib import import_module
-
-    try:
-        return getattr(import_module(f"py4DSTEM.gui.views.{module}"), cls)(session)  # type: ignore[no-any-return]
-    except ModuleNotFoundError:
-        return QtWidgets.QLabel(cls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqtgraph.Qt import QtWidgets
+from pyqtgraph.Qt import QtCore, QtWidgets
 
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.views.calibration_tab import CalibrationTab
@@ -30,6 +30,7 @@ class Inspector(QtWidgets.QTabWidget):
             if name in ("detectors", "calibration"):
                 scroll = QtWidgets.QScrollArea()
                 scroll.setWidgetResizable(True)
+                scroll.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
                 scroll.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
                 scroll.setWidget(tab)
             self.addTab(scroll, name.capitalize())

@@ -8,6 +8,7 @@ from typing import Any
 
 from pyqtgraph.Qt import QtCore, QtWidgets
 
+from py4DSTEM.core.readout import q_text
 from py4DSTEM.gui.machine import memory_total, memory_used, size
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.project import Project
@@ -25,9 +26,8 @@ class Status(QtWidgets.QStatusBar):
         super().__init__(parent)
         self._session = session
         self._drawn: deque[float] = deque(maxlen=FRAMES)
-        self._asked_s = 0.0
         self.place = self._label("Place under the mouse, its value, and its distance from the beam")
-        self.timing = self._label("Time from a move of the mouse to the image, and images a second")
+        self.timing = self._label("Time that the last image took to make, and images a second")
         self.cache = self._label("Part of the scan that is ready for dragging at full rate")
         self.memory = self._label("Memory of this program, and of the machine")
         self.saved = self._label("When the project was saved last")
@@ -58,16 +58,24 @@ class Status(QtWidgets.QStatusBar):
         """A line for a few seconds."""
         self.showMessage(text, 6000)
 
-    def hover(self, text: str) -> None:
-        """What is under the mouse."""
-        self.place.setText(text)
+    def hover(self, panel: str, place: Any, view: Any) -> None:
+        """Say where the mouse is, what the image is there, and how far from the beam."""
+        scan = self._session.project.scan
+        if place is None or view is None or scan is None:
+            self.place.clear()
+            return
+        value, (x, y) = view.value(place), place
+        parts = [f"({x:.0f}, {y:.0f})", "" if value is None else f"{value:.6g}"]
+        if panel == "diffraction" and self._session.data(scan.key) is not None:
+            parts.append(q_text(place, self._session.calibration(scan.key)))
+        self.place.setText(" · ".join(filter(None, parts)))
 
-    def shown(self, _: Any = None) -> None:
+    def shown(self, shown: Any) -> None:
         """An image that was asked for has arrived."""
-        now = time.monotonic()
-        self._drawn.append(now)
-        if self._asked_s:
-            self._show_timing(now - self._asked_s)
+        self._drawn.append(time.monotonic())
+        first, last = self._drawn[0], self._drawn[-1]
+        rate = (len(self._drawn) - 1) / (last - first) if last > first else 0.0
+        self.timing.setText(f"{1000 * shown.took_s:.3g} ms · {rate:.0f} fps")
 
     def set_saved(self, text: str) -> None:
         """When, and where, the project was saved."""
@@ -79,16 +87,10 @@ class Status(QtWidgets.QStatusBar):
 
     # ---- what it finds itself --------------------------------------------------------------------
     def _changed(self, before: Project, after: Project) -> None:
-        self._asked_s = time.monotonic()
         if before.scan is None or after.scan is None or _calibration_of(before) != (
             _calibration_of(after)
         ):  # fmt: skip
             self.refresh()
-
-    def _show_timing(self, seconds: float) -> None:
-        first, last = self._drawn[0], self._drawn[-1]
-        rate = (len(self._drawn) - 1) / (last - first) if last > first else 0.0
-        self.timing.setText(f"⏱ {1000 * seconds:.3g} ms · {rate:.0f} fps")
 
     def refresh(self) -> None:
         """Memory, cache and what is not known, as they are now."""
