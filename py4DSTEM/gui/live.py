@@ -22,7 +22,7 @@ from py4DSTEM.process.live.scan import LiveResult
 from py4DSTEM.process.live.view import DetectorView
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["Live", "Request", "Shown"]
+__all__ = ["Live", "Request", "Shown", "layers_differ"]
 
 Parts = Iterator["Shown"]
 
@@ -122,7 +122,7 @@ class Live(QtCore.QObject):
         if new is None:
             self._patterns_of = None
             return
-        if old is None or old.key != new.key or old.layers is not new.layers:
+        if old is None or old.key != new.key or layers_differ(old, new):
             self.ask()
             return
         if _differ(old, new, "selection", "how"):
@@ -243,6 +243,13 @@ def _shown(request: Request, view: DetectorView, found: LiveResult, start: float
 def _single(images: NDArray[Any]) -> NDArray[Any]:
     """One image as it is; the two of a centre of mass as a stack."""
     return images[0] if len(images) == 1 else images
+
+
+def layers_differ(old: Scan, new: Scan) -> bool:
+    """Whether other calibrations are switched on (copies of a scan share its layers)."""
+    return len(old.layers) != len(new.layers) or any(
+        a is not b for a, b in zip(old.layers, new.layers, strict=True)
+    )
 
 
 def _differ(old: Scan, new: Scan, *names: str) -> bool:

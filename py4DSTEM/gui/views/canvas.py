@@ -125,7 +125,7 @@ class Canvas(pg.GraphicsView):
         self.pixels = Pixels()
         self.box = ImageBox(self)
         self.axes = CalibratedAxis("left", "x"), CalibratedAxis("bottom", "y")
-        self.scale_bar = ScaleBar(self.box)
+        self.scale_bar = ScaleBar(self.box, self.pixels)
         self.drawn_number = 0
         self.key_users: list[Any] = []
         """What keys are offered to, first to last: callables that say whether they used it."""

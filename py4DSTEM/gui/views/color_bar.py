@@ -167,13 +167,23 @@ class ColorBar(QtWidgets.QWidget):
         line = painter.fontMetrics().height()
         for y, value, above in ((top, self.high, True), (bottom, self.low, False)):
             painter.drawLine(QtCore.QPointF(0, y), QtCore.QPointF(self.width(), y))
-            at = y - 2 if above and y > line else y + line - 3
-            at = min(at, self.height() - 2)
-            painter.drawText(QtCore.QPointF(_STRIP + 3, at), f"{value:.4g}")
+            fits = y > line if above else y + line > self.height()
+            painter.drawText(
+                QtCore.QPointF(_STRIP + 3, y - 2 if fits else y + line - 3), _short(value)
+            )
+
+
+def _short(value: float) -> str:
+    """
+    >>> _short(123.456), _short(-0.000123456)
+    ('123.5', '-1.2e-04')
+    """
+    text = f"{value:.4g}"
+    return text if len(text) <= 7 else f"{value:.1e}"
 
 
 def _wider(low: float, high: float, scale: Scale) -> tuple[float, float]:
-    """A span around the limits: as much again above, a little below."""
+    """A span somewhat beyond the limits; it ends at zero where values are not negative."""
     room = high - low
     least = low if scale == "log" and low > 0 else low - 0.25 * room
-    return (0.0 if low >= 0 > least else least), high + room
+    return (0.0 if low >= 0 > least else least), high + 0.5 * room

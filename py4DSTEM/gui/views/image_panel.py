@@ -23,7 +23,7 @@ from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.state.project import Look
 from py4DSTEM.gui.views.canvas import Canvas
 from py4DSTEM.gui.views.color_bar import ColorBar
-from py4DSTEM.gui.views.colors import default_map, wheel
+from py4DSTEM.gui.views.colors import COLOR_MAPS, default_map, wheel
 from py4DSTEM.gui.views.look_row import LookRow
 
 __all__ = ["ImagePanel"]
@@ -303,7 +303,8 @@ class ImagePanel(QtWidgets.QWidget):
         signed = self._is_signed()
         clip, scale = self.look.clip, self.look.scale
         self.limits = self.look.limits or fast_limits(image, clip, signed=signed, scale=scale)
-        colors = self.look.colors or default_map(self.name, signed)
+        known = self.look.colors in COLOR_MAPS
+        colors = self.look.colors if known else default_map(self.name, signed)
         self.row.show_look(self.look, colors)
         self.bar.setVisible(True)
         if follow:

@@ -137,7 +137,7 @@ class ResultPanel(ImagePanel):
             self.clear()
             self.row.set_title(str(answer.error))
         elif self.overlays.picture is None and getattr(answer.value, "kind", "") == self.kind:
-            self._show(answer.value, KINDS[self.kind].text, answer.number)
+            self._show(answer.value, "", answer.number)
 
     def _show(self, made: _Made, title: str, number: int = 0) -> None:
         value = made.value

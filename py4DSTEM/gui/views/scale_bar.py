@@ -23,10 +23,13 @@ class ScaleBar(pg.GraphicsObject):
     ----------
     box : ViewBox
         That it lies on.
+    image : GraphicsObject
+        In whose lower left corner it lies, as far as that is seen.
     """
 
-    def __init__(self, box: pg.ViewBox) -> None:
+    def __init__(self, box: pg.ViewBox, image: pg.GraphicsObject) -> None:
         super().__init__()
+        self._image = image
         self.setParentItem(box)
         self.setZValue(50)
         self._box = box
@@ -54,8 +57,17 @@ class ScaleBar(pg.GraphicsObject):
         self.length = nice_length(0.3 * shown * self.axis.step)
         self.text = length_text(self.length, self.axis.unit)
         on_screen = self.length / self.axis.step * width / shown
-        self._bar = QtCore.QRectF(_MARGIN, height - _MARGIN - _HEIGHT, on_screen, _HEIGHT)
+        left, bottom = self._corner(height)
+        self._bar = QtCore.QRectF(left + _MARGIN, bottom - _MARGIN - _HEIGHT, on_screen, _HEIGHT)
         self.update()
+
+    def _corner(self, height: float) -> tuple[float, float]:
+        """Left and lower edge of what is seen of the image."""
+        corner = self._box.mapFromView(self._image.boundingRect().bottomLeft())
+        seen = self._box.mapFromView(self._image.boundingRect().topRight())
+        if seen.x() < 0 or corner.x() > self._box.width() or corner.y() < 30 or seen.y() > height:
+            return 0.0, height
+        return max(corner.x(), 0.0), min(corner.y(), height)
 
     def boundingRect(self) -> QtCore.QRectF:
         return self._bar.adjusted(-6, -24, 60, 6)

@@ -199,10 +199,26 @@ class ShapeItem(pg.GraphicsObject):
         painter.save()
         to_screen = painter.worldTransform()
         painter.resetTransform()
-        if self.active or self._over or self._drag is not None:
+        if getattr(self._shape, "kind", "") == "point":
+            self._paint_cross(painter, to_screen, color)
+        elif self.active or self._over or self._drag is not None:
             self._paint_handles(painter, to_screen, color)
         self._paint_name(painter, to_screen, color)
         painter.restore()
+
+    def _paint_cross(
+        self, painter: QtGui.QPainter, to_screen: QtGui.QTransform, color: QtGui.QColor
+    ) -> None:
+        """Four short lines around a single pixel, which may be smaller than one of the screen."""
+        rect = to_screen.mapRect(self._path.boundingRect())
+        middle, gap = rect.center(), max(rect.width() / 2, 2.0) + 2.0
+        lines = []
+        for x, y in ((1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
+            direction = QtCore.QPointF(x, y)
+            lines.append(QtCore.QLineF(middle + gap * direction, middle + (gap + 9) * direction))
+        for line_color, width in ((QtGui.QColor(0, 0, 0, 170), 3.6), (color, 1.6)):
+            painter.setPen(QtGui.QPen(line_color, width))
+            painter.drawLines(lines)
 
     def _paint_handles(
         self, painter: QtGui.QPainter, to_screen: QtGui.QTransform, color: QtGui.QColor

@@ -13,7 +13,7 @@ from py4DSTEM.core.pixels import nearest_filled
 from py4DSTEM.core.selection import PointSelection
 from py4DSTEM.core.slices import DiffractionSlice, RealSlice, Slice
 from py4DSTEM.errors import Py4DSTEMError
-from py4DSTEM.gui.live import Live, Shown
+from py4DSTEM.gui.live import Live, Shown, layers_differ
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import (
     ActivateDetector,
@@ -98,7 +98,7 @@ class StageView(ImagePanel):
         elif old is None or old.key != new.key:
             self._shown = None
             self._show_first()
-        elif self._result_name(old) != self._result_name(new) or old.layers is not new.layers:
+        elif self._result_name(old) != self._result_name(new) or layers_differ(old, new):
             self._show()
 
     def _opened(self, key: str) -> None:
