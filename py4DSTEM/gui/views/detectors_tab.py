@@ -162,9 +162,7 @@ class DetectorsTab(QtWidgets.QWidget):
             return
         self._shown, self._filling = now, True
         self.setEnabled(scan is not None)
-        self._fill_table(
-            () if scan is None else scan.detectors, "" if scan is None else scan.active
-        )
+        self._fill_table(scan)
         self._fill_numbers(scan)
         if scan is not None and not self.expression.hasFocus():
             self.expression.setText(scan.expression)
