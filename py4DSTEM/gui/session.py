@@ -59,6 +59,8 @@ class Session(QtCore.QObject):
 
     def __init__(self, *, workers: int | None = None, parent: Any = None) -> None:
         super().__init__(parent)
+        self.cache_options: dict[str, Any] = {}
+        """Of `LiveScan`, for scans opened from now on: ``memory_bytes``, ``folder``."""
         self._undo = Undo()
         self._open: dict[str, OpenScan] = {}
         self._counter = 0
@@ -139,7 +141,7 @@ class Session(QtCore.QObject):
         source = Source(path=os.path.abspath(name), options=dict(options or {}))
         return self.jobs.submit(
             f"open {Path(name).name}",
-            lambda _: _opened(source),
+            lambda _: _opened(source, self.cache_options),
             done=lambda found: self._show(found, source),
             failed=lambda error: self.troubled.emit(f"open {name}", error),
             at_once=True,
@@ -150,7 +152,7 @@ class Session(QtCore.QObject):
         source = Source()
         return self.jobs.submit(
             f"look at {name or cube.name}",
-            lambda _: _Found({name or cube.name: _looked_at(cube)}, {}),
+            lambda _: _Found({name or cube.name: _looked_at(cube, self.cache_options)}, {}),
             done=lambda found: self._show(found, source),
             failed=lambda error: self.troubled.emit(f"look at {name}", error),
             at_once=True,
@@ -188,6 +190,11 @@ class Session(QtCore.QObject):
             scan = first_scan(key, name, source.replace(options=options), data)
             self.do(AddScan(scan=scan))
             self.opened.emit(key)
+        if found.results and not self.project.current:
+            self.troubled.emit(f"show what {source.path} holds", FormatError(
+                "the file holds results and no scan, and results belong to a scan",
+                path=source.path, hint="Open the scan first",
+            ))  # fmt: skip
         for name, value in found.results.items():
             several = len(found.scans) + len(found.results) > 1
             chosen = {"dataset": name} if several else {}
@@ -219,7 +226,7 @@ class Session(QtCore.QObject):
 
         self.jobs.submit(
             f"open {scan.name}",
-            lambda _: _opened(scan.source),
+            lambda _: _opened(scan.source, self.cache_options),
             done=keep,
             failed=lambda error: self.troubled.emit(f"open {scan.name}", error),
             at_once=True,
@@ -297,19 +304,21 @@ class _Found:
     results: dict[str, Any]
 
 
-def _opened(source: Source) -> _Found:
+def _opened(source: Source, cache: dict[str, Any]) -> _Found:
     value = read(source.path or "", **source.options)
     objects = value if isinstance(value, dict) else {Path(source.path or "scan").stem: value}
-    scans = {name: _looked_at(v) for name, v in objects.items() if isinstance(v, Cube)}
+    scans = {name: _looked_at(v, cache) for name, v in objects.items() if isinstance(v, Cube)}
     results = {name: v for name, v in objects.items() if not isinstance(v, Cube)}
     if not scans and not results:
         raise FormatError("the file holds nothing that can be shown", path=source.path)
     return _Found(scans, results)
 
 
-def _looked_at(cube: Cube) -> OpenScan:
-    scan = cube if isinstance(cube, DataCube) else DataCube(cube.data, cube.calibration, cube.name)
-    live = LiveScan(scan)
+def _looked_at(cube: Cube, cache: dict[str, Any]) -> OpenScan:
+    scan = cube
+    if not isinstance(cube, DataCube):
+        scan = DataCube(cube.data, cube.calibration, cube.name, cube.history, cube.metadata)
+    live = LiveScan(scan, **cache)
     return OpenScan(scan, live, live.first_look())
 
 
