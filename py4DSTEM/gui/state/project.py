@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
 
-from py4DSTEM.core.calibration import Calibration, updated
+from py4DSTEM.core.calibration import Calibration, Ellipse, Measured, updated
 from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.expression import Expression
 from py4DSTEM.core.parameters import Parameters
@@ -106,6 +106,17 @@ class Layer(Value):
     changes: dict[str, Any] = Field(default_factory=dict)
     made: Made | None = None
     enabled: bool = True
+
+    @field_validator("changes")
+    @classmethod
+    def _plain(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        """Measured values as the numbers they stand for; what comes from a file is a table."""
+        for name, value in list(changes.items()):
+            if isinstance(value, Measured):
+                changes = {k: v for k, v in changes.items() if k != name}
+                changes |= value.calibration_changes()
+        ellipse = changes.get("ellipse")
+        return changes | {"ellipse": Ellipse(**ellipse)} if isinstance(ellipse, dict) else changes
 
 
 class Result(Value):
