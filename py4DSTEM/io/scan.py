@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from py4DSTEM.core.lazy import FrameSource, ScanOfFrames
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["Arranged", "arrange", "guess_scan_shape"]
+__all__ = ["Arranged", "arrange", "doubts", "guess_scan_shape"]
+
+TO_BE_SURE = "give scan_shape=(rows, columns) to be sure"
+NO_FRAME = "positions have no frame"
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,22 @@ def arrange(
         shape, reason, doubtful = guess_scan_shape(usable, flyback)
         note = f"scan shape {shape} is a guess: {reason}"
         if doubtful:
-            note += "; give scan_shape=(rows, columns) to be sure"
+            note += f"; {TO_BE_SURE}"
     if min(shape) < 1:
         raise ParameterError(f"a scan shape is (rows, columns), both positive, not {shape}")
     data = ScanOfFrames(frames, shape, sync_offset, flyback)
     misfit = _misfit(count, shape, sync_offset, flyback)
     notes = tuple(n for n in (note, *_skipped(sync_offset, flyback), misfit) if n)
     return Arranged(data, notes, doubtful or bool(misfit))
+
+
+def doubts(notes: Iterable[str]) -> tuple[str, ...]:
+    """Those of the notes of a scan that say that its shape should be looked at.
+
+    >>> doubts(["scan shape (64, 64) from the .xml", "2 of 9 positions have no frame"])
+    ('2 of 9 positions have no frame',)
+    """
+    return tuple(note for note in notes if TO_BE_SURE in note or NO_FRAME in note)
 
 
 def _skipped(sync_offset: int, flyback: int) -> list[str]:
@@ -87,7 +100,7 @@ def _misfit(count: int, shape: tuple[int, int], sync_offset: int, flyback: int) 
     last = sync_offset + needed
     if last > count:
         return (
-            f"{last - count} of {rows * columns} positions have no frame (the file holds {count}); "
+            f"{last - count} of {rows * columns} {NO_FRAME} (the file holds {count}); "
             "they read as 0"
         )
     extra = count - last
