@@ -55,7 +55,7 @@ class MapGrid(QtWidgets.QWidget):
         self.view.setBackground(None)
         self.bar = _Bar(self)
         self.maps = [_Map(name, locked) for name in self.names]
-        self.scale_bar = ScaleBar(self.maps[0].box) if locked else None
+        self.scale_bar = ScaleBar(self.maps[0].box, self.maps[0].pixels) if locked else None
         self._place(columns)
         layout = QtWidgets.QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
