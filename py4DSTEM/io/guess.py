@@ -391,16 +391,18 @@ def _plausible(frames: Array) -> float:
         return 1.0
     bits = 8 * frames.dtype.itemsize
     largest = float(np.percentile(np.abs(values), 90))
-    if (
-        bits > 8
-        and (frames.view(np.uint8).reshape(*frames.shape, -1)[..., _low(frames)] == 0).all()
-    ):
+    if bits > 8 and not _bytes(frames)[..., _low(frames)].any():
         return 0.3  # multiples of 256: of the other byte order
     if bits == 32 and largest > 2**26:
         return 0.2  # what floats look like
     if frames.dtype.kind == "i":
         return 1.0 if (values < 0).any() else 0.97
     return 0.9 if bits == 16 and largest > 0.98 * 2**16 else 1.0
+
+
+def _bytes(frames: Array) -> NDArray[np.uint8]:
+    """(…, itemsize) uint8"""
+    return frames.view(np.uint8).reshape(*frames.shape, -1)
 
 
 def _low(frames: Array) -> int:
@@ -421,8 +423,8 @@ def _plausible_floats(frames: Array) -> float:
 
 def _compressed(image: NDArray[np.float64]) -> NDArray[np.float64]:
     """Bright places must not be all that counts."""
-    low = image - image.min()
-    return np.sqrt(low)
+    roots: NDArray[np.float64] = np.sqrt(image - image.min())
+    return roots
 
 
 def _compared(values: NDArray[np.float64]) -> float:

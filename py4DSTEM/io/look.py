@@ -167,4 +167,5 @@ def _coarse(cube: Cube) -> NDArray[np.float64]:
     xs, ys = (np.unique(np.linspace(0, n - 1, min(side, n)).round().astype(int)).tolist()
               for n in cube.R_shape)  # fmt: skip
     sums = [[np.nansum(_pattern(cube, (x, y)), dtype=np.float64) for y in ys] for x in xs]
-    return np.nan_to_num(np.array(sums), posinf=0.0, neginf=0.0)
+    image: NDArray[np.float64] = np.nan_to_num(np.array(sums), posinf=0.0, neginf=0.0)
+    return image
