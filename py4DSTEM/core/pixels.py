@@ -21,6 +21,7 @@ __all__ = [
     "rgb_bytes",
     "sampled",
     "scale_histogram",
+    "tinted",
     "value_at",
 ]
 
@@ -211,6 +212,14 @@ def direction_colors(
     high = high if high > 0 else 1.0
     power = POWERS.get(scale, 0.5) if isinstance(scale, str) else scale
     return fast_complex_colors(vectors, high, power), high
+
+
+def tinted(mask: NDArray[Any], color: tuple[int, int, int] = (86, 180, 233)) -> NDArray[np.uint8]:
+    """A veil over an image where a mask is not zero, (n0, n1, 4) uint8 with opacity."""
+    veil = np.zeros((*mask.shape, 4), dtype=np.uint8)
+    veil[..., :3] = color
+    veil[..., 3] = np.where(mask != 0, 80, 0)
+    return veil
 
 
 def direction_wheel(size: int) -> NDArray[np.uint8]:

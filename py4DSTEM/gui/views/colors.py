@@ -53,10 +53,15 @@ _DASHES = (
     QtCore.Qt.PenStyle.DashDotLine,
     QtCore.Qt.PenStyle.DashDotDotLine,
 )
-# Diverging maps are Brewer's (colorbrewer2.org); the cyclic one is Bechtold's twilight (CC0).
+# Diverging maps are Brewer's (colorbrewer2.org), cividis is that of Nuñez, Anderton and Renslow
+# (doi:10.1371/journal.pone.0199239; pyqtgraph has an earlier one); the cyclic map is Bechtold's twilight (CC0).
 _ANCHORS = {
     "gray": "000000 ffffff",
     "gray_r": "ffffff 000000",
+    "cividis": (
+        "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 8c8878 9b9476 aba072 "
+        "bcae6c cdbb63 dec958 f0d846 fee838"
+    ),
     "RdBu_r": "053061 2065ab 4393c3 90c4dd d1e5f0 f7f6f6 fddbc7 f3a481 d6604d b1182b 67001f",
     "PuOr_r": "2d004b 532687 8073ac b1aad1 d8daeb f7f7f6 fee0b6 fcb761 e08214 b25706 7f3b08",
     "twilight": (

@@ -9,20 +9,24 @@ from typing import Any
 import numpy as np
 from pyqtgraph.Qt import QtCore
 
+from py4DSTEM.core.detector import Mask
 from py4DSTEM.core.pixels import nearest_filled
-from py4DSTEM.core.selection import PointSelection
+from py4DSTEM.core.selection import MaskSelection, PointSelection
 from py4DSTEM.core.slices import DiffractionSlice, RealSlice, Slice
 from py4DSTEM.errors import Py4DSTEMError
+from py4DSTEM.gui.handlers.detector import free_letter
 from py4DSTEM.gui.live import Live, Shown, layers_differ
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import (
     ActivateDetector,
+    AddDetector,
     ChangeDetector,
     ChangeLook,
     Select,
     ShowInPanel,
 )
-from py4DSTEM.gui.state.project import Project, Scan
+from py4DSTEM.gui.state.project import DetectorEntry, Project, Scan
+from py4DSTEM.gui.views.brush import Brush, BrushItem
 from py4DSTEM.gui.views.image_panel import ImagePanel
 from py4DSTEM.gui.views.overlays import Overlays
 from py4DSTEM.gui.views.results import image_names, image_of
@@ -50,6 +54,7 @@ class StageView(ImagePanel):
         self.shapes = Shapes(self.canvas)
         self.overlays = Overlays(self.canvas, self.shapes, session.stage, name)
         self._shown: Shown | None = None
+        self._brush: BrushItem | None = None
         self._late = QtCore.QTimer(self)
         self._late.setSingleShot(True)
         self._late.setInterval(_STALE_MS)
@@ -94,9 +99,11 @@ class StageView(ImagePanel):
         old, new = before.scan, after.scan
         if new is None:
             self._shown = None
+            self.set_brush(None)
             self.clear()
         elif old is None or old.key != new.key:
             self._shown = None
+            self.set_brush(None)
             self._show_first()
         elif self._result_name(old) != self._result_name(new) or layers_differ(old, new):
             self._show()
@@ -123,6 +130,8 @@ class StageView(ImagePanel):
         scan = self.scan
         ready = scan is not None and self.session.data(scan.key) is not None
         self._sync_shapes(scan if ready else None)
+        if self._brush is not None and scan is not None:
+            self._brush.set_shape(self._mask_of(scan))
         if scan is None:
             self.set_choices((), "")
             return
@@ -187,9 +196,43 @@ class StageView(ImagePanel):
         )
         self.session.stage.show(self.name, value)  # type: ignore[arg-type]
 
+    @abstractmethod
     def follow(self, live: Live) -> None:
         """Show what these live images give, from now on."""
-        raise NotImplementedError
+
+    # ---- painting --------------------------------------------------------------------------------
+    @property
+    def brush(self) -> BrushItem | None:
+        """The brush, while the mouse paints."""
+        return self._brush
+
+    def set_brush(self, brush: Brush | None) -> None:
+        """Let the left button paint a mask, or None: do again what it does without."""
+        scan = self.scan
+        data = None if scan is None else self.session.data(scan.key)
+        if self._brush is not None:
+            self.canvas.box.removeItem(self._brush)
+            self.canvas.key_users.remove(self._brush)
+            self._brush = None
+        if brush is None or scan is None or data is None:
+            return
+        self._brush = BrushItem(self._frame_of(data.cube), brush)
+        self._brush.set_shape(self._mask_of(scan))
+        self._brush.painted.connect(self._painted)
+        self.canvas.box.addItem(self._brush, ignoreBounds=True)
+        self.canvas.key_users.insert(0, self._brush)
+
+    @abstractmethod
+    def _frame_of(self, cube: Any) -> tuple[int, int]:
+        """Rows and columns of the images shown here."""
+
+    @abstractmethod
+    def _mask_of(self, scan: Scan) -> Any:
+        """The mask that a stroke changes, if there is one."""
+
+    @abstractmethod
+    def _painted(self, mask: Any, settled: bool) -> None:
+        """Take what was painted."""
 
 
 class DiffractionView(StageView):
@@ -261,6 +304,24 @@ class DiffractionView(StageView):
         if not self.session.do(act):
             self._sync()
 
+    def _frame_of(self, cube: Any) -> tuple[int, int]:
+        return cube.Q_shape  # type: ignore[no-any-return]
+
+    def _mask_of(self, scan: Scan) -> Any:
+        active = next((entry for entry in scan.detectors if entry.name == scan.active), None)
+        return active.shape if active is not None and isinstance(active.shape, Mask) else None
+
+    def _painted(self, mask: Any, settled: bool) -> None:
+        scan = self.scan
+        if scan is None:
+            return
+        if self._mask_of(scan) is not None:
+            self._moved(scan.active, Mask(mask), settled)
+        elif settled:
+            name = free_letter([entry.name for entry in scan.detectors])
+            entry = DetectorEntry(name=name, shape=Mask(mask))
+            self.session.do(AddDetector(key=scan.key, entry=entry))
+
     def _activate(self, name: str) -> None:
         scan = self.scan
         self.shapes.activate(name)
@@ -321,6 +382,16 @@ class RealView(StageView):
         act = Select(key=scan.key, selection=selection, how=scan.how, settled=settled)
         if not self.session.do(act):
             self._sync()
+
+    def _frame_of(self, cube: Any) -> tuple[int, int]:
+        return cube.R_shape  # type: ignore[no-any-return]
+
+    def _mask_of(self, scan: Scan) -> Any:
+        return scan.selection if isinstance(scan.selection, MaskSelection) else None
+
+    def _painted(self, mask: Any, settled: bool) -> None:
+        if mask.any():
+            self._moved(MaskSelection(mask), settled)
 
     def _is_point(self) -> bool:
         return self.scan is not None and isinstance(self.scan.selection, PointSelection)
