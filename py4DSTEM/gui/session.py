@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,31 @@ class Session(QtCore.QObject):
             at_once=True,
         )
 
+    def cubes(self) -> dict[str, Cube]:
+        """The scans as their files have them, by key; those that are open now."""
+        return {key: data.cube for key, data in self._open.items()}
+
+    def restore(self, project: Project, cubes: Mapping[str, Cube] | None = None) -> None:
+        """Show a project that was saved, in place of what is open; its files are opened again.
+
+        Parameters
+        ----------
+        project : Project
+        cubes : mapping of str to Cube, optional
+            Scans that come from no file, by key.
+        """
+        before = self.project
+        for key in list(self._open):
+            self._release(key)
+        self._undo = Undo(project)
+        numbers = [int(s.key[4:]) for s in project.scans if s.key[4:].isdigit()]
+        self._counter = max([self._counter, *numbers])
+        self.changed.emit(before, project)
+        for scan in project.scans:
+            cube = (cubes or {}).get(scan.key)
+            if cube is not None or scan.source.path is not None:
+                self._reopen(scan, cube)
+
     def close_scan(self, key: str) -> None:
         """Forget a scan and free what it holds."""
         if self.do(CloseScan(key=key)):
@@ -218,7 +243,7 @@ class Session(QtCore.QObject):
             if scan.key not in open_still and scan.source.path is not None:
                 self._release(scan.key)
 
-    def _reopen(self, scan: Scan) -> None:
+    def _reopen(self, scan: Scan, cube: Cube | None = None) -> None:
         def keep(found: _Found) -> None:
             if any(known.key == scan.key for known in self.project.scans):
                 self._open[scan.key] = next(iter(found.scans.values()))
@@ -226,7 +251,7 @@ class Session(QtCore.QObject):
 
         self.jobs.submit(
             f"open {scan.name}",
-            lambda _: _opened(scan.source, self.cache_options),
+            lambda _: _opened(scan.source, self.cache_options, cube),
             done=keep,
             failed=lambda error: self.troubled.emit(f"open {scan.name}", error),
             at_once=True,
@@ -304,8 +329,8 @@ class _Found:
     results: dict[str, Any]
 
 
-def _opened(source: Source, cache: dict[str, Any]) -> _Found:
-    value = read(source.path or "", **source.options)
+def _opened(source: Source, cache: dict[str, Any], cube: Cube | None = None) -> _Found:
+    value = read(source.path or "", **source.options) if cube is None else cube
     objects = value if isinstance(value, dict) else {Path(source.path or "scan").stem: value}
     scans = {name: _looked_at(v, cache) for name, v in objects.items() if isinstance(v, Cube)}
     results = {name: v for name, v in objects.items() if not isinstance(v, Cube)}

@@ -25,6 +25,7 @@ from py4DSTEM.gui.views.inspector import Inspector
 from py4DSTEM.gui.views.jobs import JobsView
 from py4DSTEM.gui.views.status import Status
 from py4DSTEM.gui.views.tree import ProjectTree
+from py4DSTEM.stream.options import parse_bytes
 
 __all__ = ["MainWindow"]
 
@@ -60,6 +61,7 @@ class MainWindow(QtWidgets.QMainWindow):
         super().__init__()
         self.session = session
         self.preferences = kept.load() if preferences is None else preferences
+        session.cache_options = cache_options(self.preferences)
         self.safe = safe
         self.focused = "diffraction"
         """Name of the image that had the focus last."""
@@ -69,6 +71,8 @@ class MainWindow(QtWidgets.QMainWindow):
         self.panels: dict[str, QtWidgets.QWidget] = {}
         self._released: Callable[[], None] | None = None
         self._ended = False
+        self.hurried = False
+        """Whether the program ends without having asked."""
         self.shown_image: Any = None
         """The latest live image, as `Shown`."""
         self._make_views()
@@ -152,6 +156,7 @@ class MainWindow(QtWidgets.QMainWindow):
     def prefer(self, preferences: Preferences) -> None:
         """Go by other preferences from now on."""
         before, self.preferences = self.preferences, preferences
+        self.session.cache_options = cache_options(preferences)
         if before.theme != preferences.theme:
             theme.apply(preferences.theme)
         if before.shortcuts != preferences.shortcuts:
@@ -279,6 +284,7 @@ class MainWindow(QtWidgets.QMainWindow):
 
     def end(self) -> None:
         """Close without asking: what is not saved has been kept for the next start."""
+        self.hurried = True
         self.stop()
         self.close()
 
@@ -299,8 +305,24 @@ class MainWindow(QtWidgets.QMainWindow):
         self.inspector.stop()
         self.actions_.room("file").stop()
         self.live.stop()
+        for view in self.views.values():
+            if hasattr(view, "stop"):
+                view.stop()
         self.session.close()
         self.closed.emit()
+
+
+def cache_options(preferences: Preferences) -> dict[str, Any]:
+    """
+    >>> cache_options(Preferences(memory="2 GB"))
+    {'memory_bytes': 2000000000}
+    """
+    options: dict[str, Any] = {}
+    if preferences.memory:
+        options["memory_bytes"] = parse_bytes(preferences.memory)
+    if preferences.cache_folder:
+        options["folder"] = preferences.cache_folder
+    return options
 
 
 def describe(cube: Cube) -> str:
