@@ -238,7 +238,7 @@ def read_text(text: str, value: Callable[[str], Any], *, path: Path) -> Restored
                      document["relative"].get(scan.key), path.parent)
             for scan in project.scans
         )  # fmt: skip
-        cubes = {key: value(entry["name"]) for key, entry in document["cubes"].items()}
+        cubes = _cubes(document["cubes"], value, notes)
     except (KeyError, TypeError, AttributeError, ParameterError) as error:
         raise CorruptFile(f"the project is damaged: {error}", path=path) from error
     missing = {
@@ -252,6 +252,18 @@ def read_text(text: str, value: Callable[[str], Any], *, path: Path) -> Restored
     ]
     earlier = tuple(str(note) for note in document.get("notes", ()))
     return Restored(project.replace(scans=scans), cubes, missing, (*earlier, *notes))
+
+
+def _cubes(
+    entries: Mapping[str, Any], value: Callable[[str], Any], notes: list[str]
+) -> dict[str, Cube]:
+    found = {}
+    for key, entry in entries.items():
+        try:
+            found[key] = value(entry["name"])
+        except (Py4DSTEMError, KeyError) as error:
+            notes.append(f"the data of a scan from memory could not be brought back: {error}")
+    return found
 
 
 def _document(text: str, value: Callable[[str], Any], path: Path) -> dict[str, Any]:

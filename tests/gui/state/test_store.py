@@ -41,8 +41,8 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 def test_bare_arrays_maps_and_calibrations_come_back_exactly(tmp_path: Path) -> None:
     bench = imaged(saved())
     origins = np.random.default_rng(0).normal(size=(6, 7, 2))
-    bench.do(AddLayer, layer=Layer(name="map", changes={"origin_px": origins,
-                                                        "ellipse": Ellipse(1.0, 0.9, 0.3)}))  # fmt: skip
+    changes = {"origin_px": origins, "ellipse": Ellipse(1.0, 0.9, 0.3)}
+    bench.do(AddLayer, layer=Layer(name="map", changes=changes))
     bench.do(AddLayer, layer=Layer(name="whole", value=Calibration(rotation_rad=0.1)))
     bench.do(AddResult, result=Result(name="bare", value=np.arange(6.0).reshape(2, 3)))
     save_project(tmp_path / "a.p4d", bench.project)
