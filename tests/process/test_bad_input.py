@@ -25,6 +25,7 @@ from py4DSTEM import (
     StrainMap,
 )
 from py4DSTEM.cli import main
+from py4DSTEM.process.bragg.detect import FindBraggDisks
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -313,6 +314,7 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
         )
     },
     "no such kernel": lambda: probe().kernel("round"),  # type: ignore[arg-type]
+    "step with an unheard-of field": lambda: FindBraggDisks(unheard_of=1),  # type: ignore[call-arg]
     **{
         f"find {name} {value!r}": lambda name=name, value=value: find(**{name: value})
         for name, values in {
@@ -323,7 +325,6 @@ ARGUMENTS: dict[str, Callable[[], Any]] = {
             "gain": (0, NAN, INF), "read_noise": (-1, INF), "saturation": (0, NAN), "samples": (0,),
             "where": ("x", np.zeros(SCAN, bool), np.ones((9, 9)), np.full(SCAN, NAN)),
             "mask": ("x", np.zeros(Q_SHAPE), np.ones((4, 4)), np.full(Q_SHAPE, NAN)),
-            "unheard_of": (1,),
         }.items()
         for value in values
     },

@@ -1,5 +1,6 @@
 """Bragg disks of simulated scans whose truth is known."""
 
+import inspect
 import itertools
 import threading
 import warnings
@@ -9,9 +10,10 @@ import pytest
 from disk_scans import add, as_cube, bound, compare, grid_scan
 
 import py4DSTEM
-from py4DSTEM import DataCube, find_bragg_disks
+from py4DSTEM import DataCube, find_bragg_disks, find_spots, preview_bragg_disks
 from py4DSTEM.core.lazy import BlockArray
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.process.bragg.detect import FindBraggDisks
 from py4DSTEM.process.probe import Probe, synthetic_probe
 from py4DSTEM.simulate import strained_lattice
 from py4DSTEM.stream.options import RunOptions
@@ -402,9 +404,54 @@ def test_what_does_not_fit_is_refused():
         find_bragg_disks(cube, synthetic_probe((20, 24), 4.0), mask=np.zeros((20, 24), bool))
     with pytest.raises(ParameterError, match="no room for a trench"):
         find_bragg_disks(cube, synthetic_probe((20, 24), 4.0), kernel="edge", spacing_px=9.0)
-    for wrong in ({"corr_power": 2}, {"subpixel": "magic"}, {"max_peaks": 0}, {"nonsense": 1}):
+    for wrong in ({"corr_power": 2}, {"subpixel": "magic"}, {"max_peaks": 0}):
         with pytest.raises(ParameterError):
             find_bragg_disks(cube, synthetic_probe((20, 24), 4.0), **wrong)
+
+
+@pytest.mark.parametrize("function", [find_bragg_disks, preview_bragg_disks, find_spots])
+def test_all_parameters_are_named(function):
+    """With the defaults of the operation."""
+    own = {"cube", "positions", "sigma_px", "where", "options"}
+    named = inspect.signature(function).parameters
+    wanted = {name: field.default for name, field in FindBraggDisks.model_fields.items()}
+    if function is find_spots:
+        wanted.pop("probe")  # a spot of `sigma_px`
+        wanted["slope"] = 0.0
+    assert {name: p.default for name, p in named.items() if name not in own} == wanted
+    loose = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    assert not [name for name, p in named.items() if p.kind in loose]
+
+
+@pytest.mark.parametrize("function", [find_bragg_disks, preview_bragg_disks, find_spots])
+def test_all_parameters_arrive(function, monkeypatch):
+    """Each under its own name, when all differ from their defaults."""
+    given = {
+        "subpixel": "dft", "kernel": "flat", "corr_power": 0.5, "stabilise": False,
+        "sigma_cc_px": 0.7, "min_significance": 4.0, "min_intensity": 1.5,
+        "min_relative_intensity": 0.01, "relative_to": 2, "min_spacing_px": 3.5,
+        "spacing_px": 21.0, "edge_px": 2.5, "max_peaks": 17, "threshold": 0.3, "slope": 0.2,
+        "gain": 1.2, "read_noise": 0.4, "saturation": 900.0, "leave_out_defects": False,
+        "samples": 6,
+    }  # fmt: skip
+    assert set(given) == set(FindBraggDisks.model_fields) - {"probe", "mask"}
+    made = []
+
+    class Seen(Exception):
+        pass
+
+    def record(**values):
+        made.append(FindBraggDisks(**values))
+        raise Seen
+
+    for module in ("detect", "preview"):
+        monkeypatch.setattr(f"py4DSTEM.process.bragg.{module}.FindBraggDisks", record)
+    cube = DataCube(np.ones((2, 2, 20, 24), "u2"))
+    probe = {"sigma_px": 1.0} if function is find_spots else {"probe": synthetic_probe((20, 24), 4)}
+    with pytest.raises(Seen):
+        function(cube, **probe, mask=np.ones((20, 24), bool), **given)
+    assert {name: getattr(made[0], name) for name in given} == given
+    assert made[0].mask.weights((20, 24), cube.calibration).all()
 
 
 def test_the_history_is_enough():

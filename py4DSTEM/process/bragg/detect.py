@@ -20,6 +20,7 @@ from py4DSTEM.process.bragg.peaks import PEAK_DTYPE, BraggPeaks
 from py4DSTEM.process.bragg.search import Search, plan_search
 from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.probe import Probe, as_probe, synthetic_probe
+from py4DSTEM.process.probe_kernels import KernelKind
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, Ragged, Reduced
 from py4DSTEM.stream.options import RunOptions
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["FindBraggDisks", "find_bragg_disks"]
 
 Float = NDArray[np.float64]
+Subpixel = Literal["fit", "dft", "parabola", "pixel"]
 
 
 def _known_probe(value: Any) -> Probe | Spot | None:
@@ -75,21 +77,41 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
     """Bragg disks of every pattern: position, intensity, uncertainties.
 
     Correlation with the probe, local maxima, refinement of each disk.
+
+    Notes
+    -----
+    *Detection.*  Patterns, as √(n + 3/8) so that noise is the same everywhere [1]_, are correlated
+    with the probe less a ring around it; local maxima of the smoothed correlation that stand above
+    its noise are candidates.
+
+    *Refinement* (``subpixel="fit"``) uses the counts themselves.  The pixels around a candidate are
+    modelled as ``λ = A T(p − c)(1 + s·(p − c)) + B``, T the probe, and fitted by maximum likelihood
+    for Poisson counts (Fisher scoring).  The inverse Fisher information gives the sigmas: the
+    Cramér–Rao bound is reached within a few per cent.  The slope s takes up the uneven filling of
+    disks by excitation error, which draws the centre of mass; its prior is as wide as the sampled
+    disks say.
+
+    Without fit the correlation itself tells the position, without uncertainty: ``"dft"`` is the
+    limit of upsampling by a local Fourier transform [2]_, of the unsmoothed correlation with the
+    bare disk (smoothing, and the noise at the edges of a ring, would cost precision).  Only the fit
+    tells a weak disk from noise: without it maxima must stand higher above noise.
+
+    References
+    ----------
+    .. [1] Anscombe, Biometrika 35, 246 (1948), doi:10.1093/biomet/35.3-4.246
+    .. [2] Pekin, Gammer, Ciston, Minor, Ophus, Ultramicroscopy 176, 170 (2017),
+       doi:10.1016/j.ultramic.2016.12.021
     """
 
     probe: ProbeParameter = Field(
-        None,
-        description="Probe, or a file with one or with a vacuum pattern; none: measured here.",
-        json_schema_extra={"accepts": ["Probe", "DiffractionSlice"]},
+        None, description="Probe, or a file with one or with a vacuum pattern; none: measured here."
     )
-    subpixel: Literal["fit", "dft", "parabola", "pixel"] = Field(
+    subpixel: Subpixel = Field(
         "fit",
         description="fit: maximum likelihood, with uncertainties; dft: maximum of the band-limited "
         "correlation; parabola; pixel.",
     )
-    kernel: Literal["auto", "flat", "edge", "sigmoid", "patterned"] = Field(
-        "auto", description="What patterns are correlated with."
-    )
+    kernel: KernelKind = Field("auto", description="What patterns are correlated with.")
     corr_power: float = Field(
         1.0, ge=0, le=1, description="1 cross, 0 phase, between: hybrid correlation."
     )
@@ -210,38 +232,73 @@ def _report(search: Search, parts: Parts) -> dict[str, Any]:
     }
 
 
+def as_mask(mask: Detector | ArrayLike | None) -> Detector | None:
+    """A shape as it is; an array as the pixels where it is not zero."""
+    return mask if mask is None or isinstance(mask, Detector) else Mask(mask)
+
+
 def find_bragg_disks(
-    cube: Cube,
-    probe: Probe | Spot | str | ArrayLike | None = None,
-    *,
-    where: ArrayLike | None = None,
-    mask: Detector | ArrayLike | None = None,
+    cube: Cube, probe: Probe | Spot | str | ArrayLike | None = None, *,
+    subpixel: Subpixel = "fit", kernel: KernelKind = "auto", corr_power: float = 1.0,
+    stabilise: bool = True, sigma_cc_px: float | None = None, min_significance: float = 5.0,
+    min_intensity: float = 0.0, min_relative_intensity: float = 0.0, relative_to: int = 0,
+    min_spacing_px: float | None = None, spacing_px: float | None = None,
+    edge_px: float | None = None, max_peaks: int = 100, threshold: float | None = None,
+    slope: Literal["auto"] | float = "auto", gain: float | None = None, read_noise: float = 0.0,
+    saturation: float | None = None, leave_out_defects: bool = True, samples: int = 49,
+    mask: Detector | ArrayLike | None = None, where: ArrayLike | None = None,
     options: RunOptions | None = None,
-    **parameters: Any,
-) -> BraggPeaks:
+) -> BraggPeaks:  # fmt: skip
     """Find the Bragg disks of every pattern, with uncertainties.
 
     Every parameter has an automatic default; ``peaks.report["chosen"]`` tells what was chosen and
-    why, and `preview_bragg_disks` shows the result on a few patterns.
+    why, and `preview_bragg_disks` shows the result on a few patterns.  The method is described at
+    `py4DSTEM.process.bragg.detect.FindBraggDisks`.
 
     Parameters
     ----------
     cube : DataCube
     probe : Probe, path or (Qx, Qy) array, optional
         The unscattered disk; None: measured in the scan.  For spots see `find_spots`.
-    where : (Rx, Ry) bool, optional
-        Positions to search; the others have no peaks.
+    subpixel : "fit", "dft", "parabola" or "pixel"
+        Maximum likelihood, with uncertainties; maximum of the band-limited correlation; of a
+        parabola through nine pixels; the highest pixel.
+    kernel : "auto", "flat", "edge", "sigmoid" or "patterned"
+        What patterns are correlated with: see `Probe.kernel`.
+    corr_power : float
+        1 cross, 0 phase, between: hybrid correlation.
+    stabilise : bool
+        Correlate the square root of the counts: the same noise everywhere.
+    sigma_cc_px : float, optional
+        Gaussian smoothing of the correlation, pixels.
+    min_significance : float
+        Least intensity over its uncertainty (fit).
+    min_intensity, min_relative_intensity : float
+        Least intensity (fit: counts, else height of the correlation); relative to another disk.
+    relative_to : int
+        Rank of that disk: 0 is the brightest.
+    min_spacing_px, spacing_px : float, optional
+        Least distance of two disks; distance of neighbouring lattice points (width of the kernel).
+    edge_px : float, optional
+        Centres nearer to the border are left out.
+    max_peaks : int
+        Most disks per pattern.
+    threshold : float, optional
+        Least height of a maximum of the correlation; None: from the noise.
+    slope : "auto" or float
+        Standard deviation of the relative change of intensity over a radius; 0 for even disks.
+    gain, read_noise, saturation : float, optional
+        The camera: counts per electron; counts of a dark pixel (standard deviation); counts from
+        which on a pixel is not used.
+    leave_out_defects : bool
+        Leave out pixels that are hot or dead in the sampled patterns.
+    samples : int
+        Patterns looked at to choose what is automatic.
     mask : Detector or (Qx, Qy) bool, optional
         Pixels to use: False at a beam stop and in dead regions.
+    where : (Rx, Ry) bool, optional
+        Positions to search; the others have no peaks.
     options : RunOptions, optional
-    **parameters
-        The fields of `FindBraggDisks`; among them
-
-        - ``subpixel``: ``"fit"`` (default), ``"dft"``, ``"parabola"``, ``"pixel"``;
-        - ``corr_power``: 1 cross, 0 phase, between hybrid correlation;
-        - ``min_significance`` (5), ``min_intensity``, ``min_relative_intensity``,
-          ``min_spacing_px``, ``edge_px``, ``max_peaks``: what counts as a disk;
-        - ``slope``: how uneven disks may be; ``gain``, ``read_noise``: the camera.
 
     Returns
     -------
@@ -254,30 +311,6 @@ def find_bragg_disks(
     ParameterError
         The probe cannot be measured in the scan, or is larger than the patterns.
 
-    Notes
-    -----
-    *Detection.*  Patterns, as √(n + 3/8) so that noise is the same everywhere [1]_, are correlated
-    with the probe less a ring around it; local maxima of the smoothed correlation that stand above
-    its noise are candidates.
-
-    *Refinement* (``subpixel="fit"``) uses the counts themselves.  The pixels around a candidate are
-    modelled as ``λ = A T(p − c)(1 + s·(p − c)) + B``, T the probe, and fitted by maximum likelihood
-    for Poisson counts (Fisher scoring).  The inverse Fisher information gives the sigmas: the
-    Cramér–Rao bound is reached within a few per cent.  The slope s takes up the uneven filling of
-    disks by excitation error, which draws the centre of mass; its prior is as wide as the sampled
-    disks say.
-
-    Without fit the correlation itself tells the position, without uncertainty: ``"dft"`` is the
-    limit of upsampling by a local Fourier transform [2]_, of the unsmoothed correlation with the
-    bare disk (smoothing, and the noise at the edges of a ring, would cost precision).  Only the fit
-    tells a weak disk from noise: without it maxima must stand higher above noise.
-
-    References
-    ----------
-    .. [1] Anscombe, Biometrika 35, 246 (1948), doi:10.1093/biomet/35.3-4.246
-    .. [2] Pekin, Gammer, Ciston, Minor, Ophus, Ultramicroscopy 176, 170 (2017),
-       doi:10.1016/j.ultramic.2016.12.021
-
     Examples
     --------
     >>> from py4DSTEM.simulate import strained_lattice
@@ -286,7 +319,14 @@ def find_bragg_disks(
     >>> peaks.shape, bool(peaks[0, 0]["sigma_qx"][0] < 0.1)
     ((4, 4), True)
     """
-    usable = mask if mask is None or isinstance(mask, Detector) else Mask(mask)
-    operation = FindBraggDisks(probe=probe, mask=usable, **parameters)
+    operation = FindBraggDisks(
+        probe=probe, mask=as_mask(mask), subpixel=subpixel, kernel=kernel, corr_power=corr_power,
+        stabilise=stabilise, sigma_cc_px=sigma_cc_px, min_significance=min_significance,
+        min_intensity=min_intensity, min_relative_intensity=min_relative_intensity,
+        relative_to=relative_to, min_spacing_px=min_spacing_px, spacing_px=spacing_px,
+        edge_px=edge_px, max_peaks=max_peaks, threshold=threshold, slope=slope, gain=gain,
+        read_noise=read_noise, saturation=saturation, leave_out_defects=leave_out_defects,
+        samples=samples,
+    )  # fmt: skip
     found: BraggPeaks = run(operation, cube, where=where, options=options)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,13 +13,14 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Detector
 from py4DSTEM.core.parameters import numbers
 from py4DSTEM.errors import ParameterError
-from py4DSTEM.process.bragg.detect import find_bragg_disks
+from py4DSTEM.process.bragg.detect import Subpixel, find_bragg_disks
 from py4DSTEM.process.bragg.peaks import BraggPeaks
 from py4DSTEM.process.bragg.search import sample_patterns
 from py4DSTEM.process.bragg.spot import Spot
+from py4DSTEM.process.probe_kernels import KernelKind
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["find_spots", "measure_spot_width"]
+__all__ = ["find_spots"]
 
 Float = NDArray[np.float64]
 _SPOTS = 60
@@ -32,14 +33,17 @@ _REWEIGHTED = 3
 
 
 def find_spots(
-    cube: Cube,
-    *,
-    sigma_px: float | None = None,
-    where: ArrayLike | None = None,
-    mask: Detector | ArrayLike | None = None,
+    cube: Cube, *, sigma_px: float | None = None,
+    subpixel: Subpixel = "fit", kernel: KernelKind = "auto", corr_power: float = 1.0,
+    stabilise: bool = True, sigma_cc_px: float | None = None, min_significance: float = 5.0,
+    min_intensity: float = 0.0, min_relative_intensity: float = 0.0, relative_to: int = 0,
+    min_spacing_px: float | None = None, spacing_px: float | None = None,
+    edge_px: float | None = None, max_peaks: int = 100, threshold: float | None = None,
+    slope: Literal["auto"] | float = 0.0, gain: float | None = None, read_noise: float = 0.0,
+    saturation: float | None = None, leave_out_defects: bool = True, samples: int = 49,
+    mask: Detector | ArrayLike | None = None, where: ArrayLike | None = None,
     options: RunOptions | None = None,
-    **parameters: Any,
-) -> BraggPeaks:
+) -> BraggPeaks:  # fmt: skip
     """Find the spots of a nearly parallel beam in every pattern, with uncertainties.
 
     The search of `find_bragg_disks` with a Gaussian, summed over pixels, in place of the disk.
@@ -50,13 +54,16 @@ def find_spots(
     sigma_px : float, optional
         Standard deviation of a spot in pixels (before the area of the pixels); None: the median
         over the brightest isolated spots of sampled patterns.
-    where : (Rx, Ry) bool, optional
-        Positions to search; the others have no peaks.
+    subpixel, kernel, corr_power, stabilise, sigma_cc_px
+    min_significance, min_intensity, min_relative_intensity, relative_to
+    min_spacing_px, spacing_px, edge_px, max_peaks, threshold, slope
+    gain, read_noise, saturation, leave_out_defects, samples
+        As of `find_bragg_disks`; spots are even (``slope=0``) unless it is given.
     mask : Detector or (Qx, Qy) bool, optional
         Pixels to use: False at a beam stop and in dead regions.
+    where : (Rx, Ry) bool, optional
+        Positions to search; the others have no peaks.
     options : RunOptions, optional
-    **parameters
-        As of `find_bragg_disks`; ``slope`` is 0 unless given.
 
     Returns
     -------
@@ -89,33 +96,26 @@ def find_spots(
     """
     reported: dict[str, Any] = {}
     if sigma_px is None:
-        saturation = parameters.get("saturation")
-        sigma_px, doubt, count = measure_spot_width(cube, where, saturation=saturation)
+        weights = None if where is None else np.asarray(where, np.float64)
+        _, patterns = sample_patterns(cube, 25, weights)
+        sigma_px, doubt, count = _spot_width(patterns, saturation)
         reported = {"sigma_px_uncertainty": doubt, "spots_measured": count}
     (sigma_px,) = numbers("sigma_px", sigma_px, 1)
-    settings = {"slope": 0.0, **parameters}
     found = find_bragg_disks(
-        cube, Spot(float(sigma_px)), where=where, mask=mask, options=options, **settings
-    )
+        cube, Spot(float(sigma_px)), mask=mask, where=where, options=options,
+        subpixel=subpixel, kernel=kernel, corr_power=corr_power,
+        stabilise=stabilise, sigma_cc_px=sigma_cc_px, min_significance=min_significance,
+        min_intensity=min_intensity, min_relative_intensity=min_relative_intensity,
+        relative_to=relative_to, min_spacing_px=min_spacing_px, spacing_px=spacing_px,
+        edge_px=edge_px, max_peaks=max_peaks, threshold=threshold, slope=slope, gain=gain,
+        read_noise=read_noise, saturation=saturation, leave_out_defects=leave_out_defects,
+        samples=samples,
+    )  # fmt: skip
     report = {**found.report, "sigma_px": float(sigma_px), **reported}
     return replace(found, name="spots", report=report)
 
 
 # ---- the width of spots --------------------------------------------------------------------------
-def measure_spot_width(
-    cube: Cube, where: ArrayLike | None = None, *, saturation: float | None = None
-) -> tuple[float, float, int]:
-    """Standard deviation (px) of the spots, its uncertainty, and of how many spots.
-
-    Raises
-    ------
-    ParameterError
-        No spots stand out of the sampled patterns.
-    """
-    weights = None if where is None else np.asarray(where, np.float64)
-    return _spot_width(sample_patterns(cube, 25, weights)[1], saturation)
-
-
 def _spot_width(patterns: NDArray[Any], saturation: float | None) -> tuple[float, float, int]:
     """Median width of bright spots, its uncertainty, and of how many spots."""
     widths: list[float] = []
