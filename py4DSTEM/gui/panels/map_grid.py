@@ -74,6 +74,8 @@ class MapGrid(QtWidgets.QWidget):
             self.view.addItem(one.box, 2 * row + 1, column)
             one.roi.sigRegionChanged.connect(self._drag)
             one.roi.sigRegionChangeFinished.connect(self._drop)
+            self.view.ci.layout.setColumnStretchFactor(column, 1)
+            self.view.ci.layout.setColumnPreferredWidth(column, 100)
             if k:
                 one.box.setXLink(self.maps[0].box)
                 one.box.setYLink(self.maps[0].box)
@@ -193,11 +195,22 @@ class MapGrid(QtWidgets.QWidget):
         self.regionMoved.emit(self.region, settled)
 
 
+class _Title(pg.LabelItem):
+    """A line that does not make its map wider."""
+
+    def updateMin(self) -> None:
+        super().updateMin()
+        self.setMinimumWidth(0)
+        for hint in (QtCore.Qt.SizeHint.MinimumSize, QtCore.Qt.SizeHint.PreferredSize):
+            self._sizeHint[hint] = (0, self.itemRect().height())
+        self.updateGeometry()
+
+
 class _Map:
     """One map: its title, its box with the pixels, the cursor and the rectangle."""
 
     def __init__(self, name: str, locked: bool) -> None:
-        self.title = pg.LabelItem(name, justify="left", size="9pt")
+        self.title = _Title(name, justify="left", size="9pt")
         self.box = pg.ViewBox(invertY=True, enableMenu=False, defaultPadding=0.0)
         self.locked = locked
         if locked:
