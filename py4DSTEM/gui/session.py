@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,14 @@ from pyqtgraph.Qt import QtCore
 from py4DSTEM.api import DataCube, read
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import FormatError, Py4DSTEMError
+from py4DSTEM.errors import FormatError, Py4DSTEMError, Py4DSTEMWarning, UnknownFormat
 from py4DSTEM.gui.jobs.queue import Job, Jobs
 from py4DSTEM.gui.stage import Stage
 from py4DSTEM.gui.state.command import Command
 from py4DSTEM.gui.state.commands import AddResult, AddScan, CloseScan
 from py4DSTEM.gui.state.project import DetectorEntry, Layer, Made, Project, Result, Scan, Source
 from py4DSTEM.gui.state.undo import Undo
+from py4DSTEM.io.scan import doubts
 from py4DSTEM.process.live.scan import FirstLook, LiveScan
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.engine import run
@@ -54,6 +56,8 @@ class Session(QtCore.QObject):
     """A line for the status bar."""
     panelWanted = QtCore.Signal(str)
     """Name of a panel (of `panels.PANELS`) that another panel asks to be opened."""
+    importWanted = QtCore.Signal(str, str)
+    """(path, why): a file that does not open by itself, or whose scan shape is only a guess."""
     rawChanged = QtCore.Signal(bool)
     """Whether pictures are shown as the file has them, without the calibrations on top."""
 
@@ -135,17 +139,40 @@ class Session(QtCore.QObject):
             self._raw = raw
             self.rawChanged.emit(raw)
 
-    def open(self, path: str | os.PathLike[str], options: dict[str, Any] | None = None) -> Job:
-        """Open a file off the GUI thread; what is open stays as it is, whatever happens."""
+    def open(
+        self,
+        path: str | os.PathLike[str],
+        options: dict[str, Any] | None = None,
+        *,
+        load: bool = False,
+    ) -> Job:
+        """Open a file off the GUI thread; what is open stays as it is, whatever happens.
+
+        Parameters
+        ----------
+        path : path
+        options : dict, optional
+            Of `py4DSTEM.read`.
+        load : bool
+            Whether to take all patterns into memory.
+        """
         name = os.fspath(path)
         source = Source(path=os.path.abspath(name), options=dict(options or {}))
         return self.jobs.submit(
             f"open {Path(name).name}",
-            lambda _: _opened(source, self.cache_options),
+            lambda _: _opened(source, self.cache_options, load=load),
             done=lambda found: self._show(found, source),
-            failed=lambda error: self.troubled.emit(f"open {name}", error),
+            failed=lambda error: self._refuse(source, name, error),
             at_once=True,
         )
+
+    def _refuse(self, source: Source, name: str, error: BaseException) -> None:
+        """What no format knows goes to the import assistant, where there is one."""
+        unknown = isinstance(error, UnknownFormat) and not source.options
+        if unknown and self.receivers(self.importWanted) and source.path is not None:
+            self.importWanted.emit(source.path, str(error))
+        else:
+            self.troubled.emit(f"open {name}", error)
 
     def add_cube(self, cube: Cube, name: str = "") -> Job:
         """Show a scan that is already in memory."""
@@ -225,6 +252,13 @@ class Session(QtCore.QObject):
             chosen = {"dataset": name} if several else {}
             options = {"path": source.path, **source.options, **chosen}
             self.keep(name, value, Made(kind="read", parameters=options))
+        self._doubt(found, source)
+
+    def _doubt(self, found: _Found, source: Source) -> None:
+        """A scan shape that is only a guess is shown, and said where it can be corrected."""
+        notes = [n for data in found.scans.values() for n in doubts(data.cube.metadata.notes)]
+        if notes and source.path is not None and "scan_shape" not in source.options:
+            self.importWanted.emit(source.path, "; ".join(notes))
 
     def _new_key(self) -> str:
         self._counter += 1
@@ -329,14 +363,24 @@ class _Found:
     results: dict[str, Any]
 
 
-def _opened(source: Source, cache: dict[str, Any], cube: Cube | None = None) -> _Found:
-    value = read(source.path or "", **source.options) if cube is None else cube
+def _opened(
+    source: Source, cache: dict[str, Any], cube: Cube | None = None, *, load: bool = False
+) -> _Found:
+    value = _read(source) if cube is None else cube
     objects = value if isinstance(value, dict) else {Path(source.path or "scan").stem: value}
-    scans = {name: _looked_at(v, cache) for name, v in objects.items() if isinstance(v, Cube)}
+    cubes = {name: v for name, v in objects.items() if isinstance(v, Cube)}
+    scans = {name: _looked_at(v.load() if load else v, cache) for name, v in cubes.items()}
     results = {name: v for name, v in objects.items() if not isinstance(v, Cube)}
     if not scans and not results:
         raise FormatError("the file holds nothing that can be shown", path=source.path)
     return _Found(scans, results)
+
+
+def _read(source: Source) -> Any:
+    with warnings.catch_warnings():
+        # The notes of the scan say the same, and those are shown.
+        warnings.simplefilter("ignore", Py4DSTEMWarning)
+        return read(source.path or "", **source.options)
 
 
 def _looked_at(cube: Cube, cache: dict[str, Any]) -> OpenScan:

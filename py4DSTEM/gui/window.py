@@ -100,6 +100,7 @@ class MainWindow(QtWidgets.QMainWindow):
         session.troubled.connect(self.troubles.show)
         session.said.connect(self.status.say)
         session.panelWanted.connect(self.show_panel)
+        session.importWanted.connect(self.import_file)
         self.live.pattern.connect(self.status.shown)
         self.live.image.connect(self.status.shown)
         self.live.image.connect(self._keep_image)
@@ -177,6 +178,10 @@ class MainWindow(QtWidgets.QMainWindow):
             self.docks.add(f"panel:{name}", TITLES.get(name, PANELS[name]), made)
         self.docks.bring(f"panel:{name}")
         return self.panels[name]
+
+    def import_file(self, path: str, why: str = "") -> None:
+        """Let a file be opened by hand: its layout and the shape of its scan."""
+        self.show_panel("import").look(path, why)
 
     def ask(self, title: str, question: str, *choices: str) -> str:
         """One of some choices, or "" when the question was closed; the last one is the safe one."""

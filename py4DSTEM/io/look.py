@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.errors import FormatError, UnknownFormat
+from py4DSTEM.errors import FormatError, Py4DSTEMWarning, UnknownFormat
 from py4DSTEM.io.format import ReadOptions, Source, detect
 from py4DSTEM.io.guess import Guess, guess_layouts
 from py4DSTEM.io.read import read_file
@@ -146,7 +146,7 @@ def preview(
 
 def _cube(path: str | os.PathLike[str], options: ReadOptions, format: str | None) -> Cube:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the notes say the same
+        warnings.simplefilter("ignore", Py4DSTEMWarning)  # the notes say the same
         found = read_file(path, options, format=format)
     values = found.values() if isinstance(found, dict) else (found,)
     cube = next((value for value in values if isinstance(value, Cube)), None)
