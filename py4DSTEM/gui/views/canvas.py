@@ -17,6 +17,8 @@ from py4DSTEM.gui.views.scale_bar import ScaleBar
 __all__ = ["Canvas", "Pixels"]
 
 Pair = tuple[float, float]
+# Moves of the mouse that come quickly are not left out: a drag must end where the mouse was let go.
+pg.setConfigOptions(mouseRateLimit=0)
 _LEFT = QtCore.Qt.MouseButton.LeftButton
 
 
@@ -90,7 +92,7 @@ class ImageBox(pg.ViewBox):
     def mouseDragEvent(self, ev: Any, axis: int | None = None) -> None:
         ev.accept()
         if ev.button() == _LEFT:
-            place = self.mapToView(ev.buttonDownPos() if ev.isStart() else ev.pos())
+            place = self.mapToView(ev.pos())
             self._canvas.dragged.emit(place.y(), place.x(), ev.isFinish())
             return
         self._resetTarget()

@@ -54,13 +54,15 @@ _DASHES = (
     QtCore.Qt.PenStyle.DashDotDotLine,
 )
 # Diverging maps are Brewer's (colorbrewer2.org), cividis is that of Nuñez, Anderton and Renslow
-# (doi:10.1371/journal.pone.0199239; pyqtgraph has an earlier one); the cyclic map is Bechtold's twilight (CC0).
+# (doi:10.1371/journal.pone.0199239; pyqtgraph has an earlier one); the cyclic map
+# is Bechtold's twilight (CC0).
 _ANCHORS = {
     "gray": "000000 ffffff",
     "gray_r": "ffffff 000000",
     "cividis": (
-        "00224e 002e6a 1a386f 32436d 434e6c 535a6d 61656f 6f7073 7d7c78 8c8878 9b9476 aba072 "
-        "bcae6c cdbb63 dec958 f0d846 fee838"
+        "00224e 00285b 002e6a 053371 1a386f 273e6e 32436d 3b496c 434e6c 4b546c 535a6d 5a5f6e "
+        "61656f 686a71 6f7073 767676 7d7c78 848279 8c8878 938e78 9b9476 a39a74 aba072 b4a76f "
+        "bcae6c c4b468 cdbb63 d5c25e dec958 e7d150 f0d846 f9e03a fee838"
     ),
     "RdBu_r": "053061 2065ab 4393c3 90c4dd d1e5f0 f7f6f6 fddbc7 f3a481 d6604d b1182b 67001f",
     "PuOr_r": "2d004b 532687 8073ac b1aad1 d8daeb f7f7f6 fee0b6 fcb761 e08214 b25706 7f3b08",

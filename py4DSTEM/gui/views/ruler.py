@@ -37,7 +37,7 @@ class RulerItem(QtCore.QObject):
             return
         self._quiet = True
         for handle, end in zip(self.line.getHandles(), (ruler.start, ruler.stop), strict=True):
-            self.line.movePoint(handle, self._box.mapViewToScene(pg.Point(*_view(end))))
+            self.line.movePoint(handle, pg.Point(*_view(end)), coords="parent")
         self._quiet = False
 
     @property

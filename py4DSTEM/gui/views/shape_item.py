@@ -250,7 +250,12 @@ class ShapeItem(pg.GraphicsObject):
         """What would be taken hold of there: the name of a handle, `BODY`, or nothing."""
         if self._path.isEmpty():
             return None
-        near = {name: self._screen_distance(place, at) for name, at in self._handles.items()}
+        near = {
+            name: self._screen_distance(place, at)
+            for name, at in self._handles.items()
+            # The middle of a ring that is not active belongs to what lies within it.
+            if self.active or self._path.contains(QtCore.QPointF(at[1], at[0])) or name != "center"
+        }
         name = min(near, key=lambda key: near[key], default=None)
         if name is not None and near[name] <= _REACH_PX:
             return BODY if name == "center" else name
