@@ -266,8 +266,11 @@ def _is_name(name: str) -> bool:
 
 def _same(old: Any, new: Any) -> bool:
     """Whether a change changes nothing; what would take long to compare is taken as changed."""
-    plain = isinstance(new, str | bool | int | float) and type(old) is type(new)
-    return old is new or (plain and old == new)
+    if old is new:
+        return True
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return len(old) == len(new) and all(a is b for a, b in zip(old, new, strict=True))
+    return isinstance(new, str | bool | int | float) and type(old) is type(new) and old == new
 
 
 def free_name(wish: str, taken: list[str]) -> str:
