@@ -285,7 +285,7 @@ class RemoveResult(OnScan, kind="remove-result"):
         left = scan.replace(
             results=tuple(result for result in scan.results if result is not gone),
             removed=(*scan.removed, *trace),
-            **{panel: "" for panel in _showing(scan, self.name)},
+            **dict.fromkeys(_showing(scan, self.name), ""),
         )
         return left.replace(removed=_needed(left))
 
@@ -335,9 +335,7 @@ class ChangeLook(Command, kind="look"):
 
     def merges_with(self, earlier: Command) -> bool:
         return (
-            isinstance(earlier, ChangeLook)
-            and earlier.panel == self.panel
-            and not earlier.settled
+            isinstance(earlier, ChangeLook) and earlier.panel == self.panel and not earlier.settled
         )
 
 
