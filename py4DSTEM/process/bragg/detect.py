@@ -104,7 +104,9 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
     """
 
     probe: ProbeParameter = Field(
-        None, description="Probe, or a file with one or with a vacuum pattern; none: measured here."
+        None,
+        description="Probe, or a file with one or with a vacuum pattern; none: measured here.",
+        json_schema_extra={"accepts": ["Probe", "DiffractionSlice"]},
     )
     subpixel: Subpixel = Field(
         "fit",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,20 +16,25 @@ from numpy.typing import ArrayLike, NDArray
 from py4DSTEM.core.cube import Cube, check_cube
 from py4DSTEM.core.detector import Detector
 from py4DSTEM.core.parameters import numbers
+from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.kernels import compiled
-from py4DSTEM.kernels.twins_disks import DISK, Candidate, correlation, examine
+from py4DSTEM.kernels.twins_disks import DISK, Candidate, correlation
 from py4DSTEM.process.bragg.detect import FindBraggDisks, Subpixel, as_mask, peaks_of_rows
-from py4DSTEM.process.bragg.search import Search, plan_search, sample_patterns
+from py4DSTEM.process.bragg.search import Memo, Search, anew, plan_search, sample_patterns
 from py4DSTEM.process.bragg.spot import Spot
+from py4DSTEM.process.bragg.spots import measure_spot_width
 from py4DSTEM.process.probe import Probe
 from py4DSTEM.process.probe_kernels import KernelKind
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["REASONS", "Preview", "preview_bragg_disks"]
+__all__ = ["REASONS", "Preview", "Previews", "preview_bragg_disks", "spread_positions"]
 
 Float = NDArray[np.float64]
+T = TypeVar("T")
+_KEPT = 64
+"""Values that `Previews` remember: patterns looked at, samples, probes."""
 
 REASONS = {
     "weak": "intensity not significant",
@@ -193,15 +200,97 @@ def preview_bragg_disks(
         read_noise=read_noise, saturation=saturation, leave_out_defects=leave_out_defects,
         samples=samples,
     )  # fmt: skip
-    places, patterns = _patterns(cube, positions)
-    search = plan_search(cube, wanted, compiled())
+    places, patterns = _patterns(cube, positions, anew)
+    return _previewed(cube, plan_search(cube, wanted, compiled()), places, patterns)
+
+
+class Previews:
+    """Previews of one scan, one after the other: what two of them share is made once.
+
+    For sliders: a preview of nine patterns of 128 x 128 pixels takes about a tenth of a second.
+
+    Parameters
+    ----------
+    cube : DataCube
+
+    Examples
+    --------
+    >>> from py4DSTEM.simulate import strained_lattice
+    >>> scan = strained_lattice((4, 4), (64, 64), probe_radius_px=3.0, seed=1)
+    >>> previews = Previews(scan.cube)
+    >>> wanted = FindBraggDisks(probe=scan.truth.probe, min_relative_intensity=0.5)
+    >>> [len(peaks) for peaks in previews.preview(wanted, [(0, 0), (2, 3)]).peaks]
+    [1, 1]
+    """
+
+    def __init__(self, cube: Cube) -> None:
+        self._cube = cube
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+        self._search: Search | None = None
+
+    def preview(
+        self, wanted: FindBraggDisks, positions: Sequence[tuple[int, int]] | None = None
+    ) -> Preview:
+        """What the search `wanted` finds at `positions`; see `preview_bragg_disks`."""
+        places, patterns = _patterns(self._cube, positions, self._memo)
+        self._search = plan_search(self._cube, wanted, compiled(), memo=self._memo)
+        return _previewed(self._cube, self._search, places, patterns)
+
+    def spot(self) -> Spot:
+        """The spots of the scan, as `find_spots` measures them."""
+        return Spot(self._memo("spot", lambda: measure_spot_width(self._cube)[0]))
+
+    def images(self) -> dict[str, DiffractionSlice]:
+        """Of the last preview: the "probe", and the "template" that patterns are correlated with.
+
+        Both with the middle of the disk in the middle of the image.
+        """
+        if self._search is None:
+            return {}
+        shape, calibration = self._cube.Q_shape, self._cube.calibration
+        middle = [n // 2 for n in shape]
+        x, y = np.indices(shape, dtype=np.float64)
+        probe = self._search.probe.height_at(x - middle[0], y - middle[1])
+        template = np.fft.irfft2(np.conj(self._search.plan.smoothed), s=self._search.plan.fft_shape)
+        template = np.roll(template, middle, (0, 1))[: shape[0], : shape[1]]
+        named = {"probe": probe, "template": template}
+        return {k: DiffractionSlice(v, calibration, name=k) for k, v in named.items()}
+
+    def _memo(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._known:
+            self._known[key] = make()
+        self._known.move_to_end(key)
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+        known: T = self._known[key]
+        return known
+
+
+def spread_positions(R_shape: tuple[int, int], count: int = 9) -> list[tuple[int, int]]:
+    """About `count` scan positions, spread evenly and away from the borders.
+
+    >>> spread_positions((30, 60))
+    [(5, 10), (5, 30), (5, 50), (15, 10), (15, 30), (15, 50), (25, 10), (25, 30), (25, 50)]
+    >>> spread_positions((1, 5), 4)
+    [(0, 1), (0, 3)]
+    """
+    side = max(1, math.isqrt(count))
+    rows, columns = (sorted({(2 * k + 1) * n // (2 * side) for k in range(side)}) for n in R_shape)
+    return [(x, y) for x in rows for y in columns]
+
+
+def _previewed(
+    cube: Cube, search: Search, places: NDArray[np.int64], patterns: NDArray[Any]
+) -> Preview:
+    from py4DSTEM.kernels.disk_reasons import examine_disks  # compiled: slow to import
+
     peaks, seconds = _searched(search, patterns)
     return Preview(
         positions=places,
         patterns=patterns,
         correlations=np.stack([correlation(pattern, search.plan) for pattern in patterns]),
         peaks=peaks,
-        candidates=tuple(tuple(examine(pattern, search.plan)) for pattern in patterns),
+        candidates=tuple(tuple(examine_disks(pattern, search.plan)) for pattern in patterns),
         chosen=search.choices,
         probe_radius_px=search.probe.radius_px,
         threshold=search.plan.threshold,
@@ -210,7 +299,7 @@ def preview_bragg_disks(
 
 
 def _patterns(
-    cube: Cube, positions: Sequence[tuple[int, int]] | None
+    cube: Cube, positions: Sequence[tuple[int, int]] | None, memo: Memo
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
     check_cube(cube, "the search for Bragg disks")
     if positions is None:
@@ -222,7 +311,14 @@ def _patterns(
     for rx, ry in (numbers("a position", place, 2) for place in positions):
         if not (0 <= rx < cube.R_shape[0] and 0 <= ry < cube.R_shape[1]):
             raise ParameterError(f"position {(rx, ry)} is outside the scan of {cube.R_shape}")
-    return np.array(positions), np.stack([cube[int(x), int(y)].data for x, y in positions])
+    places = [(int(x), int(y)) for x, y in positions]
+    single = [memo(("pattern", *place), partial(_pattern, cube, *place)) for place in places]
+    return np.array(places), np.stack(single)
+
+
+def _pattern(cube: Cube, rx: int, ry: int) -> NDArray[Any]:
+    pattern: NDArray[Any] = cube[rx, ry].data
+    return pattern
 
 
 def _searched(search: Search, patterns: NDArray[Any]) -> tuple[tuple[NDArray[Any], ...], float]:

@@ -20,7 +20,7 @@ from py4DSTEM.process.bragg.spot import Spot
 from py4DSTEM.process.probe_kernels import KernelKind
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["find_spots"]
+__all__ = ["find_spots", "measure_spot_width"]
 
 Float = NDArray[np.float64]
 _SPOTS = 60
@@ -96,9 +96,7 @@ def find_spots(
     """
     reported: dict[str, Any] = {}
     if sigma_px is None:
-        weights = None if where is None else np.asarray(where, np.float64)
-        _, patterns = sample_patterns(cube, 25, weights)
-        sigma_px, doubt, count = _spot_width(patterns, saturation)
+        sigma_px, doubt, count = measure_spot_width(cube, where, saturation=saturation)
         reported = {"sigma_px_uncertainty": doubt, "spots_measured": count}
     (sigma_px,) = numbers("sigma_px", sigma_px, 1)
     found = find_bragg_disks(
@@ -116,6 +114,20 @@ def find_spots(
 
 
 # ---- the width of spots --------------------------------------------------------------------------
+def measure_spot_width(
+    cube: Cube, where: ArrayLike | None = None, *, saturation: float | None = None
+) -> tuple[float, float, int]:
+    """Standard deviation (px) of the spots, its uncertainty, and of how many spots.
+
+    Raises
+    ------
+    ParameterError
+        No spots stand out of the sampled patterns.
+    """
+    weights = None if where is None else np.asarray(where, np.float64)
+    return _spot_width(sample_patterns(cube, 25, weights)[1], saturation)
+
+
 def _spot_width(patterns: NDArray[Any], saturation: float | None) -> tuple[float, float, int]:
     """Median width of bright spots, its uncertainty, and of how many spots."""
     widths: list[float] = []
