@@ -1,5 +1,7 @@
 """The preview tells what the search does."""
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -126,3 +128,15 @@ def test_positions_are_spread_over_scans_of_any_shape():
     assert len(spread_positions((40, 7))) == 9
     assert spread_positions((1, 1)) == [(0, 0)]
     assert spread_positions((2, 9)) == [(0, 1), (0, 4), (0, 7), (1, 1), (1, 4), (1, 7)]
+
+
+def test_disks_per_pattern_are_counted(scan):
+    preview = preview_bragg_disks(scan.cube(), scan.probe)
+    numbers, edges = preview.histogram()
+    assert numbers.sum() == len(preview.counts) == 6
+    assert edges[0] == preview.counts.min()
+    assert edges[-1] > preview.counts.max()
+    wide = replace(preview, peaks=tuple(np.zeros(n) for n in (0, 3, 40, 100)))
+    numbers, edges = wide.histogram(5)
+    assert numbers.tolist() == [2, 1, 0, 0, 1]
+    assert edges[1] == 21

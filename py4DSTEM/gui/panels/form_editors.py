@@ -54,6 +54,11 @@ class Editor(QtWidgets.QWidget):
     def refresh(self) -> None:
         """The project has changed: what may be chosen may have, too."""
 
+    @property
+    def follows(self) -> bool:
+        """Whether the value may change with the project, as a detector that is dragged does."""
+        return False
+
 
 def editor_of(field: FormField, session: Session) -> Editor:
     """The editor of a field, with a tick for "automatic" where there is such a thing."""
@@ -310,9 +315,10 @@ class PickEditor(Editor):
         if self.other is not None:
             self.items.append((self.other[0], partial(_same, self.other[1])))
         names = [name for name, _ in self.items]
-        self.box.clear()
-        self.box.addItems(names)
-        self.box.setCurrentIndex(names.index(wanted) if wanted in names else 0)
+        if names != [self.box.itemText(k) for k in range(self.box.count())]:
+            self.box.clear()
+            self.box.addItems(names)
+            self.box.setCurrentIndex(names.index(wanted) if wanted in names else 0)
         self._show_text()
 
     def _picked(self, *_: Any) -> None:
@@ -342,6 +348,10 @@ class PickEditor(Editor):
         self.refresh()
         self.box.setCurrentText(name)
         self._show_text()
+
+    @property
+    def follows(self) -> bool:
+        return bool(self.box.currentIndex() > 0 or self.field.required)
 
     @property
     def scan(self) -> Any:

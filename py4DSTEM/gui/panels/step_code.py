@@ -1,35 +1,41 @@
-"""One step as Python."""
+"""One step that has not been done yet, as Python and as a recipe."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from py4DSTEM.gui.state.forms import defaults
-from py4DSTEM.stream.analysis import Analysis
+from py4DSTEM.gui.state.code import step_call
+from py4DSTEM.gui.state.literal import Imports
+from py4DSTEM.gui.state.project import Made, Project, Result
 
-__all__ = ["code_of_step"]
+__all__ = ["code_of_step", "recipe_with"]
 
 
 def code_of_step(step: Any, of: str = "") -> str:
-    """The lines that run a step on `scan`, or on the result of a name.
+    """The lines that do a step with `cube`, or with the result of a name.
 
     >>> from py4DSTEM import FitLattice
     >>> print(code_of_step(FitLattice(min_peaks=5), "bragg peaks"))
-    from py4DSTEM.process.bragg.lattice import FitLattice
+    import py4DSTEM
     <BLANKLINE>
-    step = FitLattice(min_peaks=5)
-    result = step.apply(bragg_peaks)
+    result = py4DSTEM.fit_lattice(bragg_peaks, min_peaks=5)
     """
-    cls = type(step)
-    plain, usual = step.parameters(), cls.model_construct(**defaults(cls)).parameters()
-    changed = {k: v for k, v in plain.items() if k not in usual or usual[k] != v}
-    given = ", ".join(f"{name}={value!r}" for name, value in changed.items())
-    source = _identifier(of) if of else "scan"
-    lines = [f"from {cls.__module__} import {cls.__qualname__}", ""]
-    made = f"step = {cls.__qualname__}({given})"
-    if isinstance(step, Analysis):
-        return "\n".join([*lines, made, f"result = step.apply({source})"])
-    return "\n".join(["import py4DSTEM", *lines, made, f"result = py4DSTEM.run(step, {source})"])
+    imports = Imports()
+    made = Made(kind=step.kind, parameters=step.parameters(), of=of)
+    call = step_call(made, _identifier(of) if of else "cube", {}, imports)
+    return f"{imports.text()}\n\nresult = {call}"
+
+
+def recipe_with(project: Project, step: Any, name: str, of: str = "") -> str:
+    """The recipe of the scan that is shown, with one more step at its end."""
+    from py4DSTEM.gui.state.recipe import recipe
+
+    scan = project.get(project.current)
+    given = ((field, getattr(step, field)) for field in type(step).model_fields)
+    made = scan.made_by(step.kind, step.parameters(), of, given)
+    result = Result(name=scan.free_name(name), made=made)
+    longer = project.changed(scan.key, lambda s: s.replace(results=(*s.results, result)))
+    return recipe(longer, scan.key)
 
 
 def _identifier(name: str) -> str:

@@ -63,6 +63,7 @@ class StepForm(QtWidgets.QWidget):
         self.step: Any = None
         """The step with the values as they are now, once they are checked and make sense."""
         self.problems: dict[str, str] = {}
+        self._stale = False
         self._lay_out()
         # A probe may be measured, a mask unpacked, before a value is known to make sense.
         self._lane = lane = Lane(partial(_checked, cls), "form")
@@ -97,6 +98,8 @@ class StepForm(QtWidgets.QWidget):
     # ---- values ----------------------------------------------------------------------------------
     def values(self) -> dict[str, Any]:
         """What is chosen now, by parameter; what must be given and is not is missing."""
+        if self._stale:
+            self._refresh_now()
         found = {name: editor.value() for name, editor in self.editors.items()}
         return {f.name: found[f.name] for f in self.fields if not _missing(f, found[f.name])}
 
@@ -126,8 +129,23 @@ class StepForm(QtWidgets.QWidget):
         self.edited.emit()
 
     def _refresh(self, *_: Any) -> None:
+        """The project has changed; a form that nobody sees follows when it is looked at."""
+        self._stale = True
+        self.step = None if any(e.follows for e in self.editors.values()) else self.step
+        if self.isVisible():
+            self._refresh_now()
+            if self.step is None:
+                self.check()
+
+    def _refresh_now(self) -> None:
+        self._stale = False
         for editor in self.editors.values():
             editor.refresh()
+
+    def showEvent(self, event: Any) -> None:
+        super().showEvent(event)
+        if self._stale:
+            self.check()
 
     def _answered(self, answer: Answer) -> None:
         if answer.number != self._lane.number:

@@ -13,7 +13,7 @@ from py4DSTEM import Annulus, DataCube, Disk, Operation, RealSlice, RectangleSel
 from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.detectors.mask import MaskArray
 from py4DSTEM.gui.panels.step_form import StepForm, StepPanel
-from py4DSTEM.gui.state.commands import AddDetector, Select
+from py4DSTEM.gui.state.commands import AddDetector, ChangeDetector, Select
 from py4DSTEM.gui.state.forms import all_steps
 from py4DSTEM.gui.state.project import DetectorEntry
 from py4DSTEM.stream.operation import PerScan
@@ -172,6 +172,7 @@ def test_a_number_that_must_be_given_is_empty_at_first(session: Any, qtbot: Any)
 def test_detectors_and_selections_of_the_scan_can_be_chosen(opened: Any, qtbot: Any) -> None:
     form = StepForm(Scaled, opened)
     qtbot.addWidget(form)
+    form.show()
     ring = Annulus(2.0, 5.0, center=(8, 9))
     key = opened.project.current
     opened.do(AddDetector(key=key, entry=DetectorEntry(name="R", shape=ring)))
@@ -186,6 +187,10 @@ def test_detectors_and_selections_of_the_scan_can_be_chosen(opened: Any, qtbot: 
     form.check()
     settled(qtbot, form)
     assert form.step.mask == ring
+    moved = Annulus(2.0, 6.0, center=(7, 9))
+    opened.do(ChangeDetector(key=key, name="R", shape=moved))
+    qtbot.waitUntil(lambda: form.step is not None)
+    assert form.step.mask == moved
     mask.set_value({"kind": "disk", "radius": 3.0, "center": [8, 8]})
     assert form.values()["mask"] == {"kind": "disk", "radius": 3.0, "center": [8, 8]}
     form.check()
@@ -231,11 +236,11 @@ def test_the_copied_python_runs(opened: Any, cube: DataCube, qtbot: Any) -> None
     settled(qtbot, panel.form)
     panel.copy()
     text = QtWidgets.QApplication.clipboard().text()
-    assert "VirtualImages(" in text
-    names = {"scan": opened.cube(opened.project.current)}
+    assert "virtual_images(" in text
+    names = {"cube": opened.cube(opened.project.current)}
     exec(text, names)
     shape = opened.project.scan.detectors[0].shape
-    weights = shape.weights(cube.Q_shape, names["scan"].calibration)
+    weights = shape.weights(cube.Q_shape, names["cube"].calibration)
     expected = np.einsum("xyij,ij->xy", cube.data, weights)
     np.testing.assert_allclose(names["result"]["A"].data, expected)
 
