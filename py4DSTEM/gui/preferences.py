@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -12,11 +13,12 @@ from pydantic import Field
 
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.errors import ParameterError, Py4DSTEMError
+from py4DSTEM.io.store.atomic import as_store_error, remove, write_bytes
 from py4DSTEM.stream.options import parse_bytes
 
 __all__ = ["Preferences", "folder", "load", "log_path", "remembered", "save"]
 
-RECENT = 12
+RECENT = 20
 
 
 class Preferences(Parameters):
@@ -88,11 +90,16 @@ def log_path() -> Path:
 
 def load() -> Preferences:
     """What was saved; what cannot be read or understood is as if it had never been set."""
+    path = folder() / "preferences.json"
     try:
-        values = json.loads((folder() / "preferences.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
         return Preferences()
+    except (ValueError, RecursionError):
+        values = None
     if not isinstance(values, dict):
+        with contextlib.suppress(OSError):  # set aside: it may have been edited by hand
+            path.replace(path.with_suffix(".damaged.json"))
         return Preferences()
     kept = Preferences()
     for name, value in values.items():
@@ -104,8 +111,19 @@ def load() -> Preferences:
 
 
 def save(preferences: Preferences) -> None:
-    """Write them down in one step, so that a program that dies leaves the old ones."""
+    """Write them down in one step, so that a program that dies leaves the old ones.
+
+    Raises
+    ------
+    StoreError
+        The old ones are still there.
+    """
     path = folder() / "preferences.json"
     new = path.with_suffix(f".{os.getpid()}.new")
-    new.write_text(preferences.model_dump_json(indent=1), encoding="utf-8")
-    new.replace(path)
+    try:
+        # Not synchronised, for which the window would have to wait: `load` copes with what is left.
+        write_bytes(new, preferences.model_dump_json(indent=1).encode("utf-8"))
+        new.replace(path)
+    except OSError as error:
+        remove(new)
+        raise as_store_error(error, path) from error
