@@ -109,7 +109,7 @@ def ellipse_words(found: EllipseMeasurement, origin_px: Pair = (0.0, 0.0)) -> st
 def ellipse_maps(found: EllipseMeasurement, pattern: DiffractionSlice) -> Maps:
     """The rings over angle and radius, before and after: straight lines are circles."""
     before, after, radii = polar_views(found, pattern)
-    across = f"radius {radii[0]:.0f} … {radii[-1]:.0f} px →, angle 0 … 360° ↓"
+    across = f"r {radii[0]:.0f} … {radii[-1]:.0f} px →, angle ↓"
     return Maps(
         (before, after), ("as measured", "corrected"), fast_limits(before, (1.0, 99.5)), "inferno",
         across,
@@ -118,7 +118,9 @@ def ellipse_maps(found: EllipseMeasurement, pattern: DiffractionSlice) -> Maps:
 
 def ring_profiles(found: EllipseMeasurement) -> Chart:
     """Mean intensity over radius, before and after."""
-    radius, as_measured, corrected = found.profile
+    # The direct beam would hide the rings.
+    near = found.profile[0] > 0.6 * found.radii_px.min()
+    radius, as_measured, corrected = found.profile[:, near]
     curves = (
         Curve(radius, as_measured, "as measured", SECOND, dashed=True),
         Curve(radius, corrected, "corrected", ACCENT),

@@ -192,6 +192,9 @@ class MeasurePage(QtWidgets.QWidget):
         self.grid.hide()
         self.chart = ChartView()
         self.chart.hide()
+        policies = QtWidgets.QSizePolicy.Policy
+        for view in (self.grid, self.chart):  # as high as there is room for, not as they wish
+            view.setSizePolicy(policies.Expanding, policies.Ignored)
 
     def _lay_out(self) -> None:
         explained = QtWidgets.QLabel(self.kind.help)

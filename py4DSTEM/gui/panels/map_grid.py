@@ -21,7 +21,7 @@ __all__ = ["MapGrid"]
 
 Pair = tuple[float, float]
 _REGION = "#00a0c8"
-_BAR_WIDTH = 66
+_BAR_WIDTH = 76
 
 
 class MapGrid(QtWidgets.QWidget):

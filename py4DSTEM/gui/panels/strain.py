@@ -58,6 +58,8 @@ class StrainPanel(QtWidgets.QWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.tabs)
         self.lattice_page.fitted.connect(self._fitted)
+        lanes = self.lattice_page.lane, self.map_page.lane
+        self.destroyed.connect(lambda *_: [lane.stop() for lane in lanes])
 
     def _fitted(self, name: str) -> None:
         self.map_page.choose(name)

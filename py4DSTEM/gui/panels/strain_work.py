@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.contrast import fast_limits, histogram
-from py4DSTEM.core.pixels import color_numbers
+from py4DSTEM.core.pixels import color_numbers, sampled
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.selection import RectangleSelection
 from py4DSTEM.errors import SolveError
@@ -33,6 +33,7 @@ __all__ = [
 
 Float = NDArray[np.float64]
 _BINS = 60
+_MOST_SAMPLES = 8192
 _MAP_SCALE = 0.3
 """Exponent at which strong and weak peaks are seen together."""
 
@@ -116,7 +117,8 @@ class SeenStrain:
     spreads : mapping
         Of every component over the reference.
     exact : bool
-        Whether the uncertainties hold what the measurement cannot resolve.
+        Whether the uncertainties hold what the measurement cannot resolve, and limits and counts
+        all positions.
     """
 
     glimpse: GlimpsedStrain
@@ -150,8 +152,12 @@ class StrainWork:
 
 def _seen(glimpse: GlimpsedStrain, *, exact: bool) -> SeenStrain:
     maps, sigmas = glimpse.percent(), glimpse.percent(sigmas=True)
-    limit, sigma_limit = symmetric_limit(maps[:3]), symmetric_limit(sigmas, percentile=98)
-    counts = [histogram(one, _BINS, (-limit, limit)) for one in maps]
+    # Along a drag the limits and the histogram are those of some of the positions.
+    most = maps[0].size if exact else _MOST_SAMPLES
+    some, some_sigmas = ([sampled(one, most) for one in stack] for stack in (maps, sigmas))
+    limit = symmetric_limit(*some[:3])
+    sigma_limit = symmetric_limit(*some_sigmas, percentile=98)
+    counts = [histogram(one, _BINS, (-limit, limit)) for one in some]
     return SeenStrain(
         glimpse,
         maps,

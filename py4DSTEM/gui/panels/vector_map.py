@@ -114,7 +114,7 @@ class VectorMapView(QtWidgets.QWidget):
         if self.picking is None or self.vectors is None:
             return
         tip = self.tips[index]
-        at = (tip.pos().y(), tip.pos().x())
+        at = np.array([tip.pos().y(), tip.pos().x()])
         if self.snap:
             within = _SNAP_SCREEN_PX * self.box.viewPixelSize()[0]
             at = self.picking.snapped(at, within)
