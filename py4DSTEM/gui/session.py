@@ -67,6 +67,7 @@ class Session(QtCore.QObject):
         """Of `LiveScan`, for scans opened from now on: ``memory_bytes``, ``folder``."""
         self._undo = Undo()
         self._open: dict[str, OpenScan] = {}
+        self._calibrations: dict[str, tuple[Any, Any, Any]] = {}
         self._counter = 0
         self._raw = False
         self.jobs = Jobs(workers, self)
@@ -126,7 +127,12 @@ class Session(QtCore.QObject):
 
     def _layered(self, key: str) -> Any:
         """Calibration of the file, with the layers that are switched on."""
-        return self.project.get(key).calibrated(self._open[key].cube.calibration)
+        scan, base = self.project.get(key), self._open[key].cube.calibration
+        known = self._calibrations.get(key)
+        # Asked for several times with every move of the mouse, which changes neither.
+        if known is None or known[0] is not base or known[1] is not scan.layers:
+            known = self._calibrations[key] = (base, scan.layers, scan.calibrated(base))
+        return known[2]
 
     @property
     def raw(self) -> bool:
@@ -231,6 +237,7 @@ class Session(QtCore.QObject):
 
     def _release(self, key: str) -> None:
         data = self._open.pop(key, None)
+        self._calibrations.pop(key, None)
         if data is not None:
             data.live.close()
 
@@ -332,8 +339,8 @@ class Session(QtCore.QObject):
         if name == "":
             return self.cube(key)
         result = self.project.get(key).result(name)
-        found = isinstance(result.value, PointTable) and result.made is not None
-        if not found or key not in self._open:
+        found = result.made is not None and result.made.of == ""
+        if not found or not isinstance(result.value, PointTable) or key not in self._open:
             return result.value
         return result.value.with_calibration(self._layered(key))
 
@@ -342,7 +349,10 @@ class Session(QtCore.QObject):
         key = key or self.project.current
         if not any(scan.key == key for scan in self.project.scans):
             return ""
-        free = self.project.get(key).free_name(name)
+        scan = self.project.get(key)
+        free = scan.free_name(name)
+        if made is not None and made.layers is None:
+            made = made.replace(layers=scan.enabled)
         self.do(AddResult(key=key, result=Result(name=free, value=value, made=made)))
         return free
 

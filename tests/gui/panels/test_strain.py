@@ -272,3 +272,32 @@ def test_removing_everything_leaves_an_empty_panel(mapped: Any, session: Any, qt
     assert page.lattice is None
     assert ("real", "strain reference") not in session.stage.overlays
     assert not page.keep_button.isEnabled()
+
+
+def test_the_reference_is_dragged_on_the_image_of_the_scan(
+    mapped: Any, session: Any, qtbot: Any, drag: Callable[..., None], steps: Callable[..., Any]
+) -> None:
+    from pyqtgraph.Qt import QtCore
+
+    from py4DSTEM.gui.views.stage_views import RealView
+
+    page = mapped.map_page
+    settled(page, qtbot)
+    before = page.region
+    view = RealView(session)
+    qtbot.addWidget(view)
+    view.resize(500, 500)
+    view.set_image(np.zeros(SHAPE))
+    view.show()
+    page.show_region(True)
+    canvas = view.canvas
+    # Not on the scan position, which has a handle of its own.
+    start = canvas.box.mapViewToScene(QtCore.QPointF(before.y0 + 0.6, before.x0 + 0.6))
+    end = canvas.box.mapViewToScene(QtCore.QPointF(before.y0 - 2.4, before.x0 + 2.6))
+    drag(canvas, start, *steps(start, end))
+    settled(page, qtbot)
+    moved = page.region
+    assert (moved.x0, moved.y0) == (before.x0 + 2, before.y0 - 3)
+    assert page.grid.region == moved
+    expected = strain_map(page.lattice, moved.mask(SHAPE)).e_xx
+    np.testing.assert_allclose(page.grid.images[0], 100 * expected, atol=1e-9)
