@@ -163,10 +163,13 @@ class Troubles(QtCore.QObject):
             parent = self.parent()
             above = parent if isinstance(parent, QtWidgets.QWidget) else None
             self.dialog = TroubleDialog(lambda found: report(found, self._acts()), above)
-        for trouble in waiting:
-            if self.dialog.add(trouble):
-                self.shown.emit(trouble)
+        known = len(self.dialog.troubles)
+        new = [trouble for trouble in waiting if self.dialog.add(trouble)]
+        if new:
+            self.dialog.list.setCurrentIndex(known)
         self.dialog.show()
+        for trouble in new:
+            self.shown.emit(trouble)
 
     # ---- where it comes from ---------------------------------------------------------------------
     def install(self) -> None:
@@ -289,8 +292,6 @@ class TroubleDialog(QtWidgets.QDialog):
         self.troubles.append(trouble)
         self.list.addItem(self._line(len(self.troubles) - 1))
         self.list.setVisible(len(self.troubles) > 1)
-        if len(self.troubles) > 1 and not self.isVisible():
-            self.list.setCurrentIndex(len(self.troubles) - 1)
         return True
 
     def _line(self, number: int) -> str:
