@@ -6,7 +6,7 @@ import inspect
 import keyword
 import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from py4DSTEM.stream.analysis import Analysis
 
 __all__ = ["Part", "file_stem", "line", "parts", "script"]
 
+_CALIBRATED = "calibrate-origin"
 _TABLES = ("find-bragg-disks", "mask-peaks")
 
 
@@ -87,7 +88,7 @@ class _Writer:
     imports: Imports = field(default_factory=Imports)
     _names: dict[str, str] = field(default_factory=dict)
     _cubes: dict[tuple[str, ...], str] = field(default_factory=dict)
-    _layers: dict[str, str] = field(default_factory=dict)
+    _layers: dict[str, list[str]] = field(default_factory=dict)
     _done: list[Part] = field(default_factory=list)
     _busy: set[str] = field(default_factory=set)
     _taken: set[str] = field(default_factory=lambda: {
@@ -126,29 +127,27 @@ class _Writer:
             return self._cubes[wanted]
         before = self._cube(wanted[:-1])
         layer = self.scan.layer(wanted[-1])
-        given = self._calibration(layer)
+        calls = "".join(f".with_calibration({given})" for given in self._calibration(layer))
         name = "cube" if wanted == self.scan.enabled else self._new(f"cube {layer.name}")
-        self._add(f"Calibration: {layer.name}", f"{name} = {before}.with_calibration({given})")
+        self._add(f"Calibration: {layer.name}", f"{name} = {before}{calls}")
         self._cubes[wanted] = name
         return name
 
-    def _calibration(self, layer: Layer) -> str:
-        """Arguments of `with_calibration`: what was measured, measured again, or numbers."""
+    def _calibration(self, layer: Layer) -> list[str]:
+        """Arguments of `with_calibration`, called once for what was measured, then for numbers."""
         if layer.name in self._layers:
             return self._layers[layer.name]
         self._busy.add(layer.name)
-        given = []
-        if layer.made is not None:
+        if layer.made is None:
+            given = [_known_line(layer, self.imports)]
+        else:
             name, made = self._new(layer.name), layer.made
             if made.layers is None:
                 made = made.replace(layers=self._before(layer.name))
             self._step(f"Measure: {layer.name}", name, made)
-            given.append(name)
-        elif layer.value is not None:
-            given += _measured(layer.value, self.imports)
-        given += [f"{name}={literal(v, self.imports)}" for name, v in layer.changes.items()]
+            given = [_told(made, name), _numbers(layer.changes, self.imports)]
         self._busy.discard(layer.name)
-        self._layers[layer.name] = ", ".join(given)
+        self._layers[layer.name] = [text for text in given if text]
         return self._layers[layer.name]
 
     def _before(self, name: str) -> tuple[str, ...]:
@@ -334,13 +333,22 @@ def _read_call(scan: Scan, imports: Imports) -> str:
     return call("py4DSTEM.read", [repr(scan.source.path)], options)
 
 
-def _measured(value: Any, imports: Imports) -> Iterator[str]:
-    """A measured calibration as numbers."""
-    if hasattr(value, "calibration_changes"):
-        for name, change in value.calibration_changes().items():
-            yield f"{name}={literal(change, imports)}"
-    else:
-        yield literal(value, imports)
+def _told(made: Made, name: str) -> str:
+    """What a step tells a calibration: its result, or the calibration of what it gives back."""
+    return f"origin_px={name}.calibration.origin_px" if made.kind == _CALIBRATED else name
+
+
+def _known_line(layer: Layer, imports: Imports) -> str:
+    """A calibration that no step made, as numbers."""
+    if layer.value is None or hasattr(layer.value, "calibration_changes"):
+        measured = {} if layer.value is None else layer.value.calibration_changes()
+        return _numbers({**measured, **layer.changes}, imports)
+    parts = (literal(layer.value, imports), _numbers(layer.changes, imports))
+    return ", ".join(part for part in parts if part)
+
+
+def _numbers(changes: Mapping[str, Any], imports: Imports) -> str:
+    return ", ".join(f"{name}={literal(value, imports)}" for name, value in changes.items())
 
 
 def _table(entries: Mapping[str, Any], imports: Imports) -> str:
@@ -414,10 +422,9 @@ def _line(command: Command, imports: Imports) -> str:
 
 def _layer_line(layer: Layer, imports: Imports) -> str:
     if layer.made is not None:
-        return f"cube = cube.with_calibration({_made_line(layer.made, imports)})"
-    measured = () if layer.value is None else _measured(layer.value, imports)
-    given = [*measured, *(f"{n}={literal(v, imports)}" for n, v in layer.changes.items())]
-    return f"cube = cube.with_calibration({', '.join(given)})"
+        given = _told(layer.made, _made_line(layer.made, imports))
+        return f"cube = cube.with_calibration({given})"
+    return f"cube = cube.with_calibration({_known_line(layer, imports)})"
 
 
 def _made_line(made: Made, imports: Imports) -> str:

@@ -26,7 +26,7 @@ from py4DSTEM import (
     RawLayout,
 )
 from py4DSTEM.core.axis import Axis
-from py4DSTEM.gui.state.code import line, parts, script
+from py4DSTEM.gui.state.code import line, parts, script, step_call
 from py4DSTEM.gui.state.command import COMMANDS
 from py4DSTEM.gui.state.commands import (
     AddDetector,
@@ -169,6 +169,24 @@ def test_a_calibration_measured_twice_does_not_go_round_in_circles(
     assert names["cube"].calibration == bench.cube.calibration
 
 
+@pytest.mark.parametrize("of", ["", "bragg 1"])
+@pytest.mark.parametrize("model", ["plane", "none"])
+def test_the_origin_of_the_wizard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, model: str
+) -> None:
+    """Its layer holds the fit alone; the step gives back all that it was applied to."""
+    bench = analysed(saved())
+    step = all_kinds()["calibrate-origin"](model=model)
+    _, made = bench.applied(step, of)
+    measured = py4DSTEM.measure_origin(bench.value(of))
+    fit = measured if model == "none" else measured.fit(model)
+    layer = Layer(name="origin", value=fit, changes={"flip": True}, made=made)
+    bench.do(AddLayer, layer=layer)
+    names = executed(bench.project, monkeypatch, tmp_path)
+    assert names["cube"].calibration == bench.cube.calibration
+    ast.parse(line(bench.undo.acts[-1], bench.project))
+
+
 def test_measured_values_without_a_step_are_written_as_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,3 +300,21 @@ def test_acts_without_a_line_are_comments() -> None:
     assert line(AddScan(scan=scan), Project()) == "# open"
     assert line(COMMANDS["close"](key="scan1"), Project()) == "# close"
     assert os.linesep not in line(COMMANDS["show"](key="scan1"), Project())
+
+
+@pytest.mark.parametrize("kind", sorted(all_kinds()))
+def test_every_step_has_a_call(kind: str) -> None:
+    cls = all_kinds()[kind]
+    for example in getattr(cls, "examples", list)():
+        imports = Imports()
+        made = Made(kind=kind, parameters=example.parameters())
+        text = step_call(made, "value", {}, imports)
+        tree = ast.parse(text, mode="eval").body
+        assert isinstance(tree, ast.Call)
+        keywords = {word.arg: ast.unparse(word.value) for word in tree.keywords}
+        if not keywords:
+            continue
+        names: dict[str, Any] = {}
+        exec(imports.text(), names)
+        given = {name: eval(value, names) for name, value in keywords.items()}
+        assert cls(**given).parameters() == example.parameters()
