@@ -289,7 +289,7 @@ class BraggPanel(QtWidgets.QWidget):
                 self.sliders[name].inner.setToolTip(f"chosen: {value:.4g}: {why}")
         numbers, edges = shown.preview.histogram()
         self.bars.show_histogram(numbers.tolist(), edges[0], edges[-1])
-        self.cost.setText(f"whole scan: about {_duration(shown.preview.seconds)}")
+        self.cost.setText(f"whole scan: {_duration(shown.preview.seconds)}")
         self.legend.setText(_legend(shown))
 
     # ---- acts ------------------------------------------------------------------------------------
@@ -378,11 +378,11 @@ class BraggPanel(QtWidgets.QWidget):
 def _duration(seconds: float) -> str:
     """
     >>> _duration(0.2), _duration(38.4), _duration(600.0)
-    ('under a second', '38 s', '10 min')
+    ('under a second', 'about 38 s', 'about 10 min')
     """
     if seconds < 1:
         return "under a second"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"about {seconds:.0f} s" if seconds < 120 else f"about {seconds / 60:.0f} min"
 
 
 def _legend(shown: Shown) -> str:

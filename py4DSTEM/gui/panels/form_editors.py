@@ -111,7 +111,7 @@ class NumberBox(QtWidgets.QDoubleSpinBox):
         self.setStepType(QtWidgets.QAbstractSpinBox.StepType.AdaptiveDecimalStepType)
         self.setSuffix(f" {field.unit}" if field.unit else "")
         self.setKeyboardTracking(False)
-        self.setMinimumWidth(70)
+        self.setMinimumWidth(88)
 
     def textFromValue(self, value: float) -> str:
         return "" if self.blank else f"{value:.7g}"
@@ -139,7 +139,7 @@ class WholeBox(QtWidgets.QSpinBox):
         self.setRange(low, high)
         self.setSuffix(f" {field.unit}" if field.unit else "")
         self.setKeyboardTracking(False)
-        self.setMinimumWidth(70)
+        self.setMinimumWidth(88)
 
     def wheelEvent(self, event: Any) -> None:
         if self.hasFocus():

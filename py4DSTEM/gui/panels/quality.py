@@ -49,13 +49,15 @@ class QualityPanel(QtWidgets.QWidget):
         self.table.setSelectionBehavior(QtWidgets.QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QtWidgets.QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setWordWrap(True)
-        for header in (self.table.verticalHeader(), self.table.horizontalHeader()):
-            if header is not None:
-                header.setHighlightSections(False)
-        if self.table.verticalHeader() is not None:
-            self.table.verticalHeader().hide()
-        if self.table.horizontalHeader() is not None:
-            self.table.horizontalHeader().setStretchLastSection(True)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        mode = QtWidgets.QHeaderView.ResizeMode
+        across, down = self.table.horizontalHeader(), self.table.verticalHeader()
+        if across is not None and down is not None:
+            across.setSectionResizeMode(mode.ResizeToContents)
+            across.setSectionResizeMode(len(HEAD) - 1, mode.Stretch)
+            across.setHighlightSections(False)
+            down.setSectionResizeMode(mode.ResizeToContents)
+            down.hide()
         self.table.itemSelectionChanged.connect(self._mark)
         self.note = Note()
         self.jobs = JobLine(self.session)
@@ -109,8 +111,6 @@ class QualityPanel(QtWidgets.QWidget):
         for row, entry in enumerate(entries):
             for column, item in enumerate(_items(entry)):
                 self.table.setItem(row, column, item)
-        self.table.resizeColumnsToContents()
-        self.table.resizeRowsToContents()
         if report is None:
             self.verdict.setText("")
         else:

@@ -136,9 +136,9 @@ def plan_search(
     )
     search = _first_search(cube, wanted, patterns, memo)
     if wanted.spacing_px is None:
-        search = _with_spacing(search, wanted, _disks_of(search, patterns, kernels))
+        search = _with_spacing(search, wanted, _disks_of(search, patterns, kernels), memo)
     else:
-        search = _planned(search, wanted, wanted.spacing_px)
+        search = _planned(search, wanted, wanted.spacing_px, memo)
     if wanted.subpixel == "fit":
         search = _with_noise(search, wanted, patterns, kernels)
         search = _with_slopes(search, wanted, patterns, kernels)
@@ -162,7 +162,7 @@ def _first_search(cube: Cube, wanted: FindBraggDisks, patterns: NDArray[Any], me
         choices |= {"defective pixels": (int(defects.sum()), why)} if defects.any() else {}
     gain = wanted.gain or _first_gain(patterns, mask, wanted.read_noise)
     empty = _bare_plan(cube, wanted, mask, gain)
-    return _planned(Search(empty, probe, choices), wanted, None)
+    return _planned(Search(empty, probe, choices), wanted, None, memo)
 
 
 def _probe_of(patterns: NDArray[Any]) -> Probe:
@@ -298,10 +298,13 @@ def _fft_shape(Q_shape: tuple[int, int]) -> tuple[int, int]:
 
 
 # ---- the plan for a probe and a spacing ----------------------------------------------------------
-def _planned(search: Search, wanted: FindBraggDisks, spacing_px: float | None) -> Search:
+def _planned(
+    search: Search, wanted: FindBraggDisks, spacing_px: float | None, memo: Memo
+) -> Search:
     """The plan for disks `spacing_px` apart (None: not known yet)."""
     plan, probe = search.plan, search.probe
-    template = make_template(probe, _reach(probe, spacing_px))
+    reach = _reach(probe, spacing_px)
+    template = memo(("template", probe, reach), lambda: make_template(probe, reach))
     kind, plain = _kernel_kinds(wanted, probe)
     spectrum = _spectrum(probe.kernel(kind, spacing_px=spacing_px, Q_shape=plan.fft_shape))
     sharp = _spectrum(probe.kernel(plain, spacing_px=spacing_px, Q_shape=plan.fft_shape))
@@ -427,13 +430,13 @@ def _disks_of(search: Search, patterns: NDArray[Any], kernels: Kernels) -> Found
     return kernels.find_disks(patterns, search.plan._replace(corr_power=1.0))
 
 
-def _with_spacing(search: Search, wanted: FindBraggDisks, found: FoundDisks) -> Search:
+def _with_spacing(search: Search, wanted: FindBraggDisks, found: FoundDisks, memo: Memo) -> Search:
     nearest = _nearest_distances(found)
     if len(nearest) < 3:
         reason = "too few neighbours in the sampled patterns to tell: a wide trench would do harm"
         return search.choose("spacing_px", np.nan, reason)
     spacing = float(np.percentile(nearest, 10))
-    search = _planned(search, wanted, spacing)
+    search = _planned(search, wanted, spacing, memo)
     return search.choose("spacing_px", spacing, "distance of nearest disks in sampled patterns")
 
 
