@@ -29,7 +29,7 @@ Float = NDArray[np.float64]
 Scale = str | float
 POWERS = {"linear": 1.0, "sqrt": 0.5}
 """Exponents of the scales that have a name."""
-MOST_SAMPLES = 65536
+MOST_SAMPLES = 16384
 _LARGEST = 1e300
 _SPAN_FOR_SINGLE = 1e-2
 _DECADES = 4.0
@@ -93,7 +93,7 @@ def fast_limits(
     signed: bool = False,
     scale: Scale = "linear",
 ) -> tuple[float, float]:
-    """`limits`, from at most 65536 pixels spread evenly over the image.
+    """`limits`, from at most 16384 pixels spread evenly over the image.
 
     Parameters
     ----------

@@ -31,6 +31,7 @@ class Actions(QtCore.QObject):
         super().__init__(window)
         self._window = window
         self._rooms: dict[str, Any] = {}
+        self._enabled_for: bool | None = None
         self.made = {action.id: self._make(action) for action in ACTIONS}
         self.menus: dict[str, QtWidgets.QMenu] = {}
         self._fill_menus()
@@ -114,8 +115,10 @@ class Actions(QtCore.QObject):
 
     def enable(self, scan: bool, undo: str, redo: str) -> None:
         """What can be done now."""
-        for action in ACTIONS:
-            self.made[action.id].setEnabled(scan or not action.needs_scan)
+        if scan is not self._enabled_for:
+            self._enabled_for = scan
+            for action in ACTIONS:
+                self.made[action.id].setEnabled(scan or not action.needs_scan)
         for id, label in (("edit.undo", undo), ("edit.redo", redo)):
             self.made[id].setEnabled(bool(label))
             self.made[id].setText(f"{by_id(id).text} {label}".strip())

@@ -37,6 +37,8 @@ class ColorBar(QtWidgets.QWidget):
         self.low, self.high = 0.0, 1.0
         self.span = (0.0, 1.0)
         self.counts: NDArray[np.int64] = np.zeros(255, dtype=np.int64)
+        self._path = QtGui.QPainterPath()  # of these counts, at this size
+        self._path_of: tuple[Any, QtCore.QSize] | None = None
         self._scale: Scale = "linear"
         self._colors = "gray"
         self._image: NDArray[Any] | None = None
@@ -145,9 +147,19 @@ class ColorBar(QtWidgets.QWidget):
         painter.drawImage(QtCore.QRectF(0, top, _STRIP, bottom - top), strip)
 
     def _paint_histogram(self, painter: QtGui.QPainter) -> None:
+        # The counts change ten times a second, the limits with every image of a drag.
+        known = self._path_of
+        if known is None or known[0] is not self.counts or known[1] != self.size():
+            self._path_of = (self.counts, self.size())
+            self._path = self._histogram_path()
+        color = self.palette().color(QtGui.QPalette.ColorRole.WindowText)
+        color.setAlpha(90)
+        painter.fillPath(self._path, color)
+
+    def _histogram_path(self) -> QtGui.QPainterPath:
         most = int(self.counts.max())
         if most == 0:
-            return
+            return QtGui.QPainterPath()
         # Rare values must be seen beside common ones: the width is logarithmic.
         widths = np.log1p(self.counts) / math.log1p(most) * (self.width() - _STRIP - 4)
         height = (self.height() - 2 * _END) / len(widths)
@@ -155,9 +167,7 @@ class ColorBar(QtWidgets.QWidget):
         for k, width in enumerate(widths.tolist()):
             path.lineTo(_STRIP + 2 + width, self.height() - _END - (k + 0.5) * height)
         path.lineTo(_STRIP + 2, _END)
-        color = self.palette().color(QtGui.QPalette.ColorRole.WindowText)
-        color.setAlpha(90)
-        painter.fillPath(path, color)
+        return path
 
     def _paint_limits(self, painter: QtGui.QPainter, top: float, bottom: float) -> None:
         painter.setPen(QtGui.QPen(self.palette().color(QtGui.QPalette.ColorRole.WindowText), 1))

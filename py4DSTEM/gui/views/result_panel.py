@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pyqtgraph.Qt import QtCore
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.pixels import nearest_filled
@@ -29,6 +30,7 @@ from py4DSTEM.stream.options import RunOptions
 __all__ = ["KINDS", "ResultPanel"]
 
 NAME = "result"
+_REST_MS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,9 +76,14 @@ class ResultPanel(ImagePanel):
         self.kind = "fft"
         self.shapes = Shapes(self.canvas)
         self.overlays = Overlays(self.canvas, self.shapes, session.stage, NAME)
-        self._lane = Lane(_answer, "result", self)
-        self._lane.answered.connect(self._answered)
-        self.destroyed.connect(self._lane.stop)
+        self._rest = QtCore.QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_REST_MS)
+        self._rest.timeout.connect(self._rested)
+        self._missed = False
+        self._making = Lane(_answer, "result", self)
+        self._making.answered.connect(self._answered)
+        self.destroyed.connect(self._making.stop)
         self.set_choices(list(KINDS), self.kind, [kind.text for kind in KINDS.values()])
         self.chosen.connect(self.set_kind)
         self.overlays.pictured.connect(lambda _: self.refresh())
@@ -107,7 +114,18 @@ class ResultPanel(ImagePanel):
             self.clear()
 
     def _showed(self, panel: str, _: Any) -> None:
-        if panel == KINDS[self.kind].source and self.isVisible():
+        if panel != KINDS[self.kind].source or not self.isVisible():
+            return
+        # What is dragged comes first: this follows it at a lower rate.
+        self._missed = self._rest.isActive()
+        if not self._missed:
+            self._rest.start()
+            self.refresh()
+
+    def _rested(self) -> None:
+        if self._missed:
+            self._missed = False
+            self._rest.start()
             self.refresh()
 
     def showEvent(self, event: Any) -> None:
@@ -127,7 +145,7 @@ class ResultPanel(ImagePanel):
         if scan is None or data is None or image is None:
             return
         calibration = self.session.calibration(scan.key)
-        self._lane.ask(_Wish(self.kind, image, scan, calibration, data))
+        self._making.ask(_Wish(self.kind, image, scan, calibration, data))
 
     # ---- what is shown ---------------------------------------------------------------------------
     def _answered(self, answer: Answer) -> None:
