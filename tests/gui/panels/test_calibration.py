@@ -303,3 +303,18 @@ def test_cancelling_leaves_everything(wizard: Any, opened: Any, qtbot: Any) -> N
     assert page.found is None
     assert page.measure_button.isEnabled()
     assert opened.project is before
+
+
+def test_peaks_of_the_scan_come_with_the_calibration_of_now(opened: Any, scan: Any) -> None:
+    from py4DSTEM.gui.state.commands import AddLayer
+    from py4DSTEM.gui.state.project import Layer, Made
+
+    key, peaks = opened.project.current, scan.truth.peaks()
+    opened.keep("found", peaks, Made(kind="find-bragg-disks"))
+    opened.keep("corrected", peaks, Made(kind="calibrate-origin", of="found"))
+    changes = {"origin_px": [30.0, 31.0], "rotation_rad": 0.2}
+    opened.do(AddLayer(key=key, layer=Layer(name="typed", changes=changes)))
+    assert opened.value_of(key, "found").calibration.mean_origin_px == (30.0, 31.0)
+    # What was read from a file, or calibrated by a step of its own, keeps what it has.
+    for name in ("bragg peaks", "corrected"):
+        assert opened.value_of(key, name).calibration == peaks.calibration
