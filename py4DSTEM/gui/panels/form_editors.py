@@ -239,9 +239,13 @@ class NumbersEditor(Editor):
     def __init__(self, field: FormField, session: Session) -> None:
         super().__init__(field, session)
         self.parts = [editor_of(part, session) for part in field.parts]
+        lines = any(part.kind == "numbers" for part in field.parts)
+        place = QtWidgets.QVBoxLayout() if lines else QtWidgets.QHBoxLayout()
+        place.setSpacing(2 if lines else 4)
+        self.row.addLayout(place, 1)
         for part in self.parts:
             part.edited.connect(self.edited)
-            self.row.addWidget(part, 1)
+            place.addWidget(part, 1)
             for box in part.findChildren(QtWidgets.QWidget):
                 box.setToolTip(f"{part.field.label}: {_tip(field)}")
 

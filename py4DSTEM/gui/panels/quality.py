@@ -53,8 +53,9 @@ class QualityPanel(QtWidgets.QWidget):
         mode = QtWidgets.QHeaderView.ResizeMode
         across, down = self.table.horizontalHeader(), self.table.verticalHeader()
         if across is not None and down is not None:
-            across.setSectionResizeMode(mode.ResizeToContents)
             across.setSectionResizeMode(len(HEAD) - 1, mode.Stretch)
+            for column, width in enumerate((26, 130, 112)):
+                self.table.setColumnWidth(column, width)
             across.setHighlightSections(False)
             down.setSectionResizeMode(mode.ResizeToContents)
             down.hide()

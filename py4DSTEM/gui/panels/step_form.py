@@ -155,7 +155,8 @@ class StepForm(QtWidgets.QWidget):
         else:
             self.step, self.problems = answer.value
         for name, note in self.notes.items():
-            note.say(self.problems.get(name, ""))
+            text = self.problems.get(name, "")
+            note.say("must be given" if text == "Field required" else text)
         self.checked.emit(self.step, self.problems)
 
 
@@ -237,7 +238,6 @@ class StepPanel(QtWidgets.QWidget):
         self.scroll = QtWidgets.QScrollArea()
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         bottom = QtWidgets.QFormLayout()
         bottom.addRow("result", self.name)
         row = QtWidgets.QHBoxLayout()
