@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,20 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("PY4DSTEM_HOME", str(home / "py4dstem"))
+
+
+@pytest.fixture(autouse=True)
+def _no_widget_dies_while_it_is_painted() -> Iterator[None]:
+    """What a test has left is collected after it, not while Qt still draws its windows.
+
+    A window that only the test knew is garbage once its function has ended; events are processed
+    after that, and an item that is collected in the middle of its own painting ends the process.
+    """
+    gc.freeze()  # what there was before is not looked at again: collecting takes milliseconds
+    gc.disable()
+    yield
+    gc.enable()
+    gc.collect()
 
 
 @pytest.fixture

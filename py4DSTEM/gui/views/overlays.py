@@ -103,7 +103,7 @@ class Overlays(QtCore.QObject):
         return True
 
     def _moved(self, name: str, shape: Any, settled: bool) -> None:
-        region = self._stage.overlays.get((self._panel, name))  # type: ignore[call-overload]
+        region = self._stage.overlays.get((self._panel, name))
         if isinstance(region, Region):
             region.moved(shape, settled)
 

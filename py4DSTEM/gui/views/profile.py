@@ -125,7 +125,7 @@ class ProfilePanel(QtWidgets.QWidget):
         self.mode.setCurrentIndex(self.mode.findData(mode))
         for panel in ("diffraction", "real"):
             if mode == "radial" or panel != self.panel:
-                self.session.stage.put(panel, RULER, None)  # type: ignore[arg-type]
+                self.session.stage.put(panel, RULER, None)
         self._ask()
 
     def _showed(self, panel: str, image: Any) -> None:
@@ -145,7 +145,7 @@ class ProfilePanel(QtWidgets.QWidget):
         if mode != "radial":
             ends = self._ends.setdefault(self.panel, _first_ends(image.data.shape))
             ruler = Ruler(*ends, self._dragged)
-            self.session.stage.put(self.panel, RULER, ruler)  # type: ignore[arg-type]
+            self.session.stage.put(self.panel, RULER, ruler)
         self._lane.ask(_Wish(mode, image, ends, self._center()))
 
     def _dragged(self, start: Pair, stop: Pair) -> None:

@@ -122,12 +122,22 @@ def test_results_are_those_of_the_library(
     session.data(session.project.current).live.build()
     panel = shown(qtbot, ResultPanel(session))
     panel.set_kind(kind)
-    qtbot.waitUntil(lambda: panel._lane.idle and panel.image is not None)
+    qtbot.waitUntil(lambda: panel._making.idle and panel.image is not None)
     expected = expected_of(kind, session, cube)
     qtbot.waitUntil(lambda: panel.image.shape == expected.shape)
     qtbot.waitUntil(lambda: np.allclose(panel.image, expected, rtol=1e-9, atol=1e-12))
     assert panel.wheel.isVisible() == (kind == "dpc") and panel.exact
     assert session.stage.showing["result"].data is not None
+
+
+def test_large_results_are_coloured_too(session: Session, qtbot: Any) -> None:
+    panel = shown(qtbot, ResultPanel(session))
+    large = np.zeros((1030, 1020))
+    large[1000, 3] = 1.0
+    session.stage.put("result", "x", Picture(RealSlice(large)))
+    qtbot.waitUntil(lambda: panel.canvas.pixels.grid_shape == large.shape)
+    session.stage.put("result", "x", None)
+    qtbot.waitUntil(lambda: panel.canvas.pixels.grid_shape == (9, 11))
 
 
 def test_result_says_why_there_is_none(session: Session, qtbot: Any) -> None:
