@@ -43,7 +43,7 @@ class SliderEditor(Editor):
         self.slider.setRange(0, _TICKS)
         self.slider.setSingleStep(5)
         self.slider.setPageStep(50)
-        self.slider.setMinimumWidth(60)
+        self.slider.setMinimumWidth(40)
         self._reach, self._power = reach, power
         self.add(self.slider)
         self.row.addWidget(self.inner)

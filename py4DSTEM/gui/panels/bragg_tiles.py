@@ -100,7 +100,7 @@ def _left_out_words(candidate: Any) -> str:
 class TileView(QtWidgets.QWidget):
     """Draws a tile; the tooltip says what the mark under the mouse is."""
 
-    def __init__(self, side_px: int = 96) -> None:
+    def __init__(self, side_px: int = 64) -> None:
         super().__init__()
         self.tile: Tile | None = None
         self.stale = False

@@ -274,12 +274,6 @@ class StepPanel(QtWidgets.QWidget):
         self._list_sources()
         self._update()
 
-    def show_step(
-        self, kind: str, parameters: Mapping[str, Any] | None = None, of: str = ""
-    ) -> None:
-        """Show the form of a step with some parameters, applied to a result."""
-        self.show_made(Made(kind=kind, parameters=dict(parameters or {}), of=of))
-
     def show_made(self, made: Made, name: str = "") -> None:
         """Show the step that made something, with the parameters it was made with."""
         self.show_kind(made.kind)
