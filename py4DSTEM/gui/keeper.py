@@ -88,6 +88,8 @@ class Keeper(QtCore.QObject):
                 self._write((self._window.session.project, self._window.session.cubes()))
             elif self._autosave is not None:
                 self._autosave.close()
+            if self._recovered is not None:  # it has been kept again, or is not wanted any more
+                self._recovered.discard()
 
     # ---- at the next start -----------------------------------------------------------------------
     def offer(self, restore: Callable[[Any], None]) -> None:

@@ -99,7 +99,7 @@ class MainWindow(QtWidgets.QMainWindow):
         session.changed.connect(self._changed)
         session.troubled.connect(self.troubles.show)
         session.said.connect(self.status.say)
-        session.panelWanted.connect(self.show_panel)
+        session.panelWanted.connect(self._panel_wanted)
         session.importWanted.connect(self.import_file)
         self.live.pattern.connect(self.status.shown)
         self.live.image.connect(self.status.shown)
@@ -172,7 +172,7 @@ class MainWindow(QtWidgets.QMainWindow):
                 made = panel_class(name)(self.session, self)
             except ModuleNotFoundError as error:
                 raise ParameterError(
-                    f"{TITLES[name]}: this part is not installed ({error})"
+                    f"{TITLES.get(name, name)}: this part is not installed ({error})"
                 ) from error
             self.panels[name] = made
             self.docks.add(f"panel:{name}", TITLES.get(name, PANELS[name]), made)
@@ -233,6 +233,12 @@ class MainWindow(QtWidgets.QMainWindow):
 
     def _keep_image(self, shown: Any) -> None:
         self.shown_image = shown
+
+    def _panel_wanted(self, name: str) -> None:
+        try:
+            self.show_panel(name)
+        except Exception as error:  # as for the actions of the table
+            self.troubles.show(f"open the panel {name}", error)
 
     def _hover(self, panel: str, place: Any) -> None:
         self.status.hover(panel, place, self.views.get(panel))

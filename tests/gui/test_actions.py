@@ -23,7 +23,7 @@ class Window:
     session = None
     safe = True
 
-    class preferences:  # noqa: N801
+    class preferences:
         autosave_s = 0
 
 

@@ -11,6 +11,7 @@ import pytest
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from py4DSTEM.core.slices import RealSlice
+from py4DSTEM.errors import Cancelled
 from py4DSTEM.gui import preferences as kept
 from py4DSTEM.gui.preferences import Preferences
 from py4DSTEM.gui.session import Session
@@ -31,14 +32,17 @@ def write_scan(path: Path, at: tuple[float, float] = (11, 9)) -> Path:
     return path
 
 
+def hurry(window: MainWindow) -> None:
+    """No questions at the end of a test."""
+    window.stop()
+
+
 @pytest.fixture
 def window(qtbot: Any) -> Iterator[MainWindow]:
     made = MainWindow(Session(workers=2), Preferences(autosave_s=0, theme="dark"))
-    qtbot.addWidget(made)
+    qtbot.addWidget(made, before_close_func=hurry)
     made.show()
     yield made
-    made.hurried = True
-    made.stop()
 
 
 @pytest.fixture
@@ -248,9 +252,7 @@ def test_space_shows_it_raw_while_it_is_held(opened: MainWindow, qtbot: Any) -> 
     settle(opened, qtbot)
 
 
-def test_tab_goes_from_image_to_image_and_layouts_hide_them(
-    opened: MainWindow, qtbot: Any
-) -> None:
+def test_tab_goes_from_image_to_image_and_layouts_hide_them(opened: MainWindow, qtbot: Any) -> None:
     press(qtbot, opened, "diffraction", Key.Key_Tab)
     assert opened.focused == "real"
     press(qtbot, opened, "real", Key.Key_Tab, Shift)
@@ -291,6 +293,8 @@ def test_mean_or_point_and_shapes_of_selections(opened: MainWindow, qtbot: Any) 
 def test_the_palette_runs_what_is_chosen(opened: MainWindow, qtbot: Any) -> None:
     opened.actions_.trigger("help.palette")
     palette = opened.actions_.room("help")._palette
+    QtWidgets.QApplication.setActiveWindow(palette)
+    palette.line.setFocus()
     qtbot.keyClicks(palette.line, "addann")
     qtbot.keyClick(palette.line, Key.Key_Return)
     assert not palette.isVisible()
@@ -410,6 +414,7 @@ def test_jobs_are_paused_cancelled_and_explained(window: MainWindow, qtbot: Any)
     def wait(options: Any) -> None:
         while not options.cancel.is_set():
             options.progress(1, 4, "waiting")
+        raise Cancelled("stopped")
 
     job = window.session.jobs.submit("wait", wait)
     row = window.jobs.rows[job.number]
@@ -448,12 +453,12 @@ def test_unsaved_results_are_asked_about(
 
 def test_the_arrangement_is_kept(qtbot: Any) -> None:
     first = MainWindow(Session(workers=1), Preferences(autosave_s=0))
-    qtbot.addWidget(first)
+    qtbot.addWidget(first, before_close_func=hurry)
     first.show()
     first.docks.docks["profile"].hide()
     first.close()
     second = MainWindow(Session(workers=1), Preferences(autosave_s=0))
-    qtbot.addWidget(second)
+    qtbot.addWidget(second, before_close_func=hurry)
     second.show()
     assert not second.docks.docks["profile"].isVisible()
     assert second.docks.docks["real"].isVisible()
@@ -464,14 +469,14 @@ def test_a_session_that_ended_badly_is_offered(
     qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = MainWindow(Session(workers=2), Preferences(autosave_s=60))
-    qtbot.addWidget(first)
+    qtbot.addWidget(first, before_close_func=hurry)
     first.open(str(write_scan(tmp_path / "one.npy")))
     settle(first, qtbot)
     first.actions_.trigger("analyze.pin")
     first.end()  # as by Ctrl-C
     first.actions_.room("file")._keeper._autosave._lock.release()  # as the system does at its end
     second = MainWindow(Session(workers=2), Preferences(autosave_s=60))
-    qtbot.addWidget(second)
+    qtbot.addWidget(second, before_close_func=hurry)
     monkeypatch.setattr(second, "ask", lambda *_: "Recover")
     second.offer_recovery()
     qtbot.waitUntil(lambda: second.session.project.scan is not None, timeout=30_000)

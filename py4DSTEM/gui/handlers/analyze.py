@@ -72,7 +72,7 @@ class Handlers:
         if shown is None or shown.scan.key != scan.key or not shown.exact:
             raise ParameterError("the image is not complete yet: try again in a moment")
         calibration: Calibration = self._window.cube.calibration
-        labels = ("x", "y") if shown.data.ndim == 3 else None
+        labels = ("x", "y") if shown.data.ndim == 3 else ()
         name = scan.expression or " + ".join(e.name for e in scan.detectors if e.shown) or "image"
         value = RealSlice(shown.data, calibration, name=name, labels=labels)
         self._session.keep(name, value)
