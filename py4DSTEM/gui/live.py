@@ -90,12 +90,14 @@ class Live(QtCore.QObject):
         self._session = session
         self._patterns_of: tuple[OpenScan, LivePattern] | None = None
         self._building: dict[str, Job] = {}
+        self._coarse = False
         self.images = Lane(self._image_parts, "images", self)
         self.patterns = Lane(self._pattern_parts, "patterns", self)
         self.images.answered.connect(self._show_image)
         self.patterns.answered.connect(self._show_pattern)
         session.changed.connect(self._changed)
         session.opened.connect(self._opened)
+        session.settled.connect(self._settle)
         session.rawChanged.connect(lambda _: self.ask())
 
     def stop(self) -> None:
@@ -137,7 +139,14 @@ class Live(QtCore.QObject):
             settled = getattr(self._session.history.last, "settled", True)
             lane.ask(Request(scan, self._session.calibration(scan.key), data, settled))
 
+    def _settle(self) -> None:
+        """A drag ended where it was: what is coarse may become exact now."""
+        if self._coarse or not self.images.idle:
+            self._ask(self.images)
+
     def _show_image(self, answer: Answer) -> None:
+        if answer.value is not None:
+            self._coarse = not answer.value.exact
         self._show(answer, self.image, "make the image")
 
     def _show_pattern(self, answer: Answer) -> None:

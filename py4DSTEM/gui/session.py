@@ -50,6 +50,8 @@ class Session(QtCore.QObject):
     """(project before, project after)"""
     opened = QtCore.Signal(str)
     """Key of a scan whose data have just been opened."""
+    settled = QtCore.Signal()
+    """A drag has ended where it was: nothing has changed since its last move."""
     troubled = QtCore.Signal(str, object)
     """(what was being done, the error): to be shown to the user."""
     said = QtCore.Signal(str)
@@ -86,7 +88,11 @@ class Session(QtCore.QObject):
 
     def do(self, command: Command) -> bool:
         """Act; an act that makes no sense is said and changes nothing."""
-        return self._step(lambda: self._undo.do(command), command.label())
+        before = self.project
+        done = self._step(lambda: self._undo.do(command), command.label())
+        if done and self.project is before and getattr(command, "settled", False):
+            self.settled.emit()
+        return done
 
     def undo(self) -> None:
         """Take the last act back."""

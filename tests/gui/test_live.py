@@ -13,6 +13,7 @@ pytest.importorskip("pyqtgraph", reason="the desktop program needs pyqtgraph and
 
 from py4DSTEM import Annulus, Calibration, DataCube, Disk, virtual_image
 from py4DSTEM.core.selection import PointSelection, RectangleSelection
+from py4DSTEM.gui import live as live_module
 from py4DSTEM.gui.live import Live, Shown
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import AddDetector, ChangeDetector, Select, SetExpression
@@ -103,6 +104,24 @@ def test_a_drag_is_undone_at_once(opened: Desk, qtbot: Any) -> None:
     assert opened.session.project.scan.detector("A").shape == before
     opened.session.redo()
     assert opened.session.project.scan.detector("A").shape == Disk(4, center=(19, 11))
+
+
+def test_a_drag_without_caches_becomes_exact_when_it_ends(
+    desk: Desk, cube: DataCube, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        live_module, "_prepare", lambda data, options: data.live.coarse(positions=9)
+    )
+    desk.session.add_cube(cube)
+    qtbot.waitUntil(lambda: desk.settled, timeout=60_000)
+    shape = Disk(4, center=(12, 20))
+    for settled in (False, True):  # the mouse is let go where it was last
+        change = ChangeDetector(key=desk.key, name="A", shape=shape, settled=settled)
+        desk.session.do(change)
+        if not settled:
+            qtbot.waitUntil(lambda: desk.live.idle and not desk.image.exact)
+    qtbot.waitUntil(lambda: desk.settled)
+    np.testing.assert_allclose(desk.image.data, virtual_image(cube, shape).data, rtol=1e-12)
 
 
 def test_expressions_of_detectors(opened: Desk, cube: DataCube, qtbot: Any) -> None:
