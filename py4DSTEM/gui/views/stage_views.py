@@ -379,6 +379,13 @@ class RealView(StageView):
         scan = self.scan
         if scan is None:
             return
+        data = self.session.data(scan.key)
+        if isinstance(selection, PointSelection) and data is not None:  # keys may step beyond
+            rx, ry = (
+                min(max(at, 0), n - 1)
+                for at, n in zip((selection.rx, selection.ry), data.cube.R_shape, strict=True)
+            )
+            selection = PointSelection(rx, ry)
         act = Select(key=scan.key, selection=selection, how=scan.how, settled=settled)
         if not self.session.do(act):
             self._sync()
