@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.io.store import atomic
 from py4DSTEM.plot.draw import show
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ class Raster:
     ----------
     value : object
         Anything that `show` draws.
+    **options
+        Of `show`: scale, clip, cmap, …
 
     Examples
     --------
@@ -36,15 +41,15 @@ class Raster:
     (4, dtype('uint8'), True)
     """
 
-    def __init__(self, value: object) -> None:
-        self._value = value
+    def __init__(self, value: object, **options: Any) -> None:
+        self._value, self._options = value, options
         self._figure: Figure | None = None
 
     def figure(self) -> Figure:
         """The figure, made once; it is in no list of pyplot."""
         with _LOCK:
             if self._figure is None:
-                self._figure = _figure_of(self._value)
+                self._figure = _figure_of(self._value, self._options)
             return self._figure
 
     def draw(self, width_px: int, height_px: int, *, ratio: float = 1.0) -> NDArray[np.uint8]:
@@ -67,20 +72,34 @@ class Raster:
             return np.array(canvas.buffer_rgba())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the figure as PNG, SVG, PDF or whatever else the ending of the name says."""
+        """Write the figure as PNG, SVG, PDF or whatever else the ending of the name says.
+
+        The file appears whole or not at all.
+
+        Raises
+        ------
+        ParameterError
+            No figure can be written in that format.
+        StoreError
+            Writing failed; what was there before is unharmed.
+        """
         figure = self.figure()
-        with _LOCK:
-            figure.savefig(path, dpi=_SAVED_DPI)
+        ending = Path(path).suffix[1:].lower() or "png"
+        known: Any = figure.canvas
+        if ending not in known.get_supported_filetypes():
+            raise ParameterError(f"no figure can be written as .{ending}: use .png, .svg or .pdf")
+        with _LOCK, atomic.replacing(path) as part:
+            figure.savefig(part, dpi=_SAVED_DPI, format=ending)
 
 
-def _figure_of(value: object) -> Figure:
+def _figure_of(value: object, options: dict[str, Any]) -> Figure:
     import matplotlib.pyplot as plt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     known = plt.get_backend()
     if known.lower() != "agg":  # another one would open windows, from a thread that must not
         plt.switch_backend("agg")
-    figure, _ = show(value)
+    figure, _ = show(value, **options)
     plt.close(figure)
     FigureCanvasAgg(figure)
     return figure

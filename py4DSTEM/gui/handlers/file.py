@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pyqtgraph.Qt import QtWidgets
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from py4DSTEM.errors import FileMissing, ParameterError
 from py4DSTEM.gui.keeper import Keeper
@@ -40,6 +40,8 @@ class Handlers:
         if not Path(path).exists():
             error = FileMissing("there is no such file", path=path)
             self._session.troubled.emit(f"open {Path(path).name}", error)
+        elif _alt_is_down() and Path(path).is_file():
+            self._window.import_file(path)
         elif Path(path).suffix == ".p4d":
             self.read_project(path)
         elif Path(path).is_dir() and not is_store(Path(path)):
@@ -74,7 +76,10 @@ class Handlers:
         )
 
     def import_scan(self) -> None:
-        self._window.show_panel("import")
+        """Show the assistant; it asks for a file where it has none."""
+        panel = self._window.show_panel("import")
+        if not panel.path:
+            panel.choose()
 
     # ---- projects --------------------------------------------------------------------------------
     def open_project(self) -> None:
@@ -193,6 +198,11 @@ class Handlers:
         """The program ends as it should: nothing is left to recover, unless it had to hurry."""
         worth = self._unsaved() and is_worth_saving(self._session.project)
         self._keeper.stop(keep=worth and self._window.hurried)
+
+
+def _alt_is_down() -> bool:
+    alt = QtCore.Qt.KeyboardModifier.AltModifier
+    return bool(QtGui.QGuiApplication.queryKeyboardModifiers() & alt)
 
 
 def _store() -> Any:

@@ -12,7 +12,7 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from py4DSTEM.core.contrast import fast_limits
 from py4DSTEM.core.pixels import color_numbers, sampled
-from py4DSTEM.errors import ParameterError, Py4DSTEMError
+from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.machine import size
 from py4DSTEM.gui.panels.parts import Note, button, copy_text

@@ -7,6 +7,7 @@ from typing import Any
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
+from py4DSTEM.gui.files import write_whole
 from py4DSTEM.gui.jobs.queue import Job
 from py4DSTEM.gui.session import Session
 
@@ -100,16 +101,11 @@ def save_text(session: Session, parent: QtWidgets.QWidget, name: str, text: str)
     if path:
         session.jobs.submit(
             f"save {path}",
-            lambda _: _written(path, text),
+            lambda _: write_whole(path, text),
             done=lambda _: session.said.emit(f"saved {path}"),
             failed=lambda error: session.troubled.emit(f"save {path}", error),
             at_once=True,
         )
-
-
-def _written(path: str, text: str) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def pixmap_of(rgba: Any) -> QtGui.QPixmap:

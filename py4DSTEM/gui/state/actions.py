@@ -102,6 +102,11 @@ FILE = (
        "Save all that was done as a notebook.", "", "export"),
     _a("file.save_recipe", "Recipe…", "File/Export", "",
        "Save all that was done as a recipe for other files.", "", "export"),
+    _a("file.export_script", "Script…", "File/Export", "",
+       "Save all that was done as a Python program.", "", "export"),
+    _a("file.export_report", "Report…", "File/Export", "",
+       "Save all results with figures and how they were made as one page for a browser.",
+       "", "export"),
     _a("file.close_scan", "Close scan", "File", "Ctrl+W", "Close the scan that is shown.", "-"),
     _a("file.quit", "Quit", "File", "Ctrl+Q", "Close the program.", "n"),
 )  # fmt: skip
@@ -261,7 +266,8 @@ WINDOW = (
 HELP = (
     _a("help.palette", "Find action…", "Help", "Ctrl+K", "Find any action by its name.", "n"),
     _a("help.shortcuts", "Shortcuts…", "Help", "F1 ?", "All keys; change them here.", "n"),
-    _a("help.sample", "Sample data", "Help", "", "Open a small simulated scan.", "n-"),
+    _a("help.tour", "Tour…", "Help", "", "Twelve steps from a scan to a strain map.", "n-"),
+    _a("help.sample", "Sample data", "Help", "", "Open a small simulated scan.", "n"),
     _a("help.documentation", "Documentation", "Help", "", "Open the documentation.", "n"),
     _a("help.diagnostics", "Copy diagnostics", "Help", "",
        "Copy versions, system and the last acts, for a report.", "n"),

@@ -200,7 +200,7 @@ def test_the_window_brings_the_assistant(qtbot: Any, session: Any, raw: Path) ->
     from py4DSTEM.gui.window import MainWindow
 
     window = MainWindow(session, Preferences(), safe=True)
-    qtbot.addWidget(window)
+    qtbot.addWidget(window, before_close_func=lambda made: made.stop())
     window.show()
     session.open(raw)
     qtbot.waitUntil(lambda: "import" in window.panels, timeout=20_000)
