@@ -53,6 +53,7 @@ class Desk:
         self.live = self.window.live
         self.uncaught: list[BaseException] = []
         self.qt_messages: list[str] = []
+        self.mistakes: list[Any] = []  # of the program, as it tells the user itself
         self.troubles: list[tuple[str, BaseException]] = []
         self.session.troubled.connect(lambda *trouble: self.troubles.append(trouble))
         self.window.troubles.install()
@@ -80,6 +81,8 @@ class Desk:
         def heard(trouble: Any) -> None:
             if trouble.what.startswith("Qt says"):
                 self.qt_messages.append(trouble.what)
+            elif not trouble.expected:
+                self.mistakes.append(trouble)
             add(trouble)
 
         self.window.troubles.add = heard

@@ -308,7 +308,7 @@ def group_jobs(scan: str) -> list[Row]:
 
 def jobs_of(desk: Desk, folder: Path) -> dict[str, Callable[[], Any]]:
     """What is run, by what it is called."""
-    from py4DSTEM import find_bragg_disks, load_operations, read, save, virtual_image
+    from py4DSTEM import find_bragg_disks, save
     from py4DSTEM.process.bragg.detect import FindBraggDisks
     from py4DSTEM.process.bragg.lattice import FitLattice
 
@@ -316,7 +316,6 @@ def jobs_of(desk: Desk, folder: Path) -> dict[str, Callable[[], Any]]:
     cube = session.cube(desk.scan.key)
     few = cube.crop(R=((0, 16), (0, 64)))
     peaks = find_bragg_disks(few)
-    _ = (load_operations, virtual_image, read)
     run = session.jobs.submit
 
     def fits(options: Any) -> None:
@@ -336,7 +335,7 @@ def jobs_of(desk: Desk, folder: Path) -> dict[str, Callable[[], Any]]:
         ),
         "find Bragg disks": lambda: session.run_step(FindBraggDisks()),
         "fit lattices": lambda: run("fit", fits),
-        "radial background": lambda: session.run_step(_step("radial-background")),
+        "radial profiles": lambda: session.run_step(_step("radial-profiles")),
         "quality": lambda: session.run_step(_step("quality")),
     }
 

@@ -14,7 +14,7 @@ from pyqtgraph.Qt import QtCore
 from py4DSTEM.api import DataCube, read
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import FormatError, Py4DSTEMError, Py4DSTEMWarning, UnknownFormat
+from py4DSTEM.errors import FormatError, ParameterError, Py4DSTEMError, Py4DSTEMWarning, UnknownFormat
 from py4DSTEM.gui.jobs.queue import Job, Jobs
 from py4DSTEM.gui.stage import Stage
 from py4DSTEM.gui.state.command import Command
@@ -129,16 +129,22 @@ class Session(QtCore.QObject):
 
     def calibration(self, key: str) -> Any:
         """The calibration to draw with: with the layers that are switched on, unless `raw`."""
-        return self._open[key].cube.calibration if self._raw else self._layered(key)
+        return self._opened_data(key).cube.calibration if self._raw else self._layered(key)
 
     def _layered(self, key: str) -> Any:
         """Calibration of the file, with the layers that are switched on."""
-        scan, base = self.project.get(key), self._open[key].cube.calibration
+        scan, base = self.project.get(key), self._opened_data(key).cube.calibration
         known = self._calibrations.get(key)
         # Asked for several times with every move of the mouse, which changes neither.
         if known is None or known[0] is not base or known[1] is not scan.layers:
             known = self._calibrations[key] = (base, scan.layers, scan.calibrated(base))
         return known[2]
+
+    def _opened_data(self, key: str) -> OpenScan:
+        data = self._open.get(key)
+        if data is None:
+            raise ParameterError(f"{self.project.get(key).name} is still being opened")
+        return data
 
     @property
     def raw(self) -> bool:

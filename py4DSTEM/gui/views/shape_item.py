@@ -344,7 +344,8 @@ class ShapeItem(pg.GraphicsObject):
             return self.dragging
         if ev.modifiers() & QtCore.Qt.KeyboardModifier.AltModifier:
             return False
-        return self.active and (ev.key() in _ARROWS or ev.key() in _BRACKETS)
+        known = ev.key() in _ARROWS or ev.key() in _BRACKETS
+        return self.active and self.drawable and known
 
     def press(self, ev: Any) -> bool:
         """Use a key: nudge, grow, give a drag up; whether it was used."""

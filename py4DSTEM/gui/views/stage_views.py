@@ -159,7 +159,7 @@ class StageView(ImagePanel):
             self.show_slice(picture.image, title=picture.title)
         elif scan is not None and self._result_name(scan):
             self._show_result(scan, self._result_name(scan))
-        elif self._shown is not None and scan is not None:
+        elif self._shown is not None and scan is not None and self._is_open(scan):
             shown = self._shown
             self.show_slice(
                 self._wrapped(shown),
@@ -167,6 +167,10 @@ class StageView(ImagePanel):
                 exact=shown.exact,
                 number=shown.number,
             )
+
+    def _is_open(self, scan: Scan) -> bool:
+        """Whether its data are there: undo brings a scan back before they are."""
+        return self.session.data(scan.key) is not None
 
     def _show_result(self, scan: Scan, name: str) -> None:
         found = image_of(scan, name)
