@@ -56,10 +56,19 @@ class Desk:
         self.mistakes: list[Any] = []  # of the program, as it tells the user itself
         self.troubles: list[tuple[str, BaseException]] = []
         self.session.troubled.connect(lambda *trouble: self.troubles.append(trouble))
+        self._hooks = sys.excepthook, threading.excepthook
         self.window.troubles.install()
         self._listen()
         self.window.show()
         self.spin(0.05)
+
+    def end(self) -> None:
+        """Close the window and leave the process as it was."""
+        self.window.end()
+        self.window.troubles.uninstall()
+        sys.excepthook, threading.excepthook = self._hooks
+        self.window.deleteLater()
+        self.spin(0.02)
 
     def _listen(self) -> None:
         """Hear of everything that nobody catches, before the program shows it."""

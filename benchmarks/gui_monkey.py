@@ -268,22 +268,25 @@ def _asks(widget: Any) -> bool:
     return text.endswith(("…", "...")) or text in ("Quit", "Close py4DSTEM")
 
 
-def no_dialogs(desk: Desk) -> None:
-    """Dialogs that would wait for a person answer at once, as if they had been given up."""
+def no_dialogs(desk: Desk, put: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Dialogs that would wait for a person answer at once, as if they had been given up.
+
+    `put` replaces what asks; a test that undoes it gives its own.
+    """
     widgets = desk.QtWidgets
     for name in ("getOpenFileName", "getOpenFileNames", "getSaveFileName"):
         empty = ([], "") if name.endswith("Names") else ("", "")
-        setattr(widgets.QFileDialog, name, staticmethod(lambda *_, _empty=empty, **__: _empty))
-    widgets.QFileDialog.getExistingDirectory = staticmethod(lambda *_, **__: "")
+        put(widgets.QFileDialog, name, staticmethod(lambda *_, _empty=empty, **__: _empty))
+    put(widgets.QFileDialog, "getExistingDirectory", staticmethod(lambda *_, **__: ""))
     for name in ("getInt", "getDouble", "getText", "getItem"):
         empty = {"getInt": 5, "getDouble": 1.0}.get(name, "")
-        setattr(widgets.QInputDialog, name,
-                staticmethod(lambda *_, _empty=empty, **__: (_empty, bool(_empty))))  # fmt: skip
-    widgets.QDialog.exec = lambda self: 0
-    widgets.QMessageBox.exec = lambda self: 0
-    widgets.QMenu.exec = lambda *_: None
-    desk.window.ask = lambda title, question, *choices: choices[-1]
-    desk.window.actions_.room("file").may_close = lambda: True
+        answer = staticmethod(lambda *_, _empty=empty, **__: (_empty, bool(_empty)))
+        put(widgets.QInputDialog, name, answer)
+    for box in (widgets.QDialog, widgets.QMessageBox, widgets.QMenu):
+        put(box, "exec", lambda *_: 0)
+    put(desk.QtGui.QDesktopServices, "openUrl", staticmethod(lambda *_: True))
+    put(desk.window, "ask", lambda title, question, *choices: choices[-1])
+    put(desk.window.actions_.room("file"), "may_close", lambda: True)
 
 
 def small_files(folder: Path) -> list[Path]:

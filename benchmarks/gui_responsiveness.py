@@ -330,7 +330,7 @@ def jobs_of(desk: Desk, folder: Path) -> dict[str, Callable[[], Any]]:
         "save the scan as HDF5 (gzip)": lambda: run(
             "save", lambda options: save(folder / "scan.h5", cube, options=options)
         ),
-        "load 290 MB of HDF5 into memory": lambda: run(
+        "load compressed HDF5 into memory": lambda: run(
             "load", lambda options: _load(desk, options)
         ),
         "find Bragg disks": lambda: session.run_step(FindBraggDisks()),
@@ -342,11 +342,12 @@ def jobs_of(desk: Desk, folder: Path) -> dict[str, Callable[[], Any]]:
 
 def _load(desk: Desk, options: Any) -> Any:
     from py4DSTEM import read
+    from py4DSTEM.stream.loading import loaded
 
     path = Path(desk.scan.source.path).parent / "virtual_bslz4.h5"
     cube = read(path if path.exists() else desk.scan.source.path)
     cube = next(iter(cube.values())) if isinstance(cube, dict) else cube
-    return cube.load(options=options) if hasattr(cube, "load") else cube
+    return loaded(cube, options)
 
 
 def _step(kind: str) -> Any:

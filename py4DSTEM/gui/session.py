@@ -25,6 +25,7 @@ from py4DSTEM.io.scan import doubts
 from py4DSTEM.process.live.scan import FirstLook, LiveScan
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.engine import run
+from py4DSTEM.stream.loading import loaded
 from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.stream.step import Described
 
@@ -178,7 +179,7 @@ class Session(QtCore.QObject):
         source = Source(path=os.path.abspath(name), options=dict(options or {}))
         return self.jobs.submit(
             f"open {Path(name).name}",
-            lambda _: _opened(source, self.cache_options, load=load),
+            lambda options: _opened(source, self.cache_options, load=options if load else None),
             done=lambda found: self._show(found, source),
             failed=lambda error: self._refuse(source, name, error),
             at_once=True,
@@ -243,6 +244,8 @@ class Session(QtCore.QObject):
     def close(self) -> None:
         """End all work and free all data."""
         self.jobs.stop()
+        self.raw = False
+        self.stage.stop()
         for key in list(self._open):
             self._release(key)
         self.jobs.wait()
@@ -386,12 +389,16 @@ class _Found:
 
 
 def _opened(
-    source: Source, cache: dict[str, Any], cube: Cube | None = None, *, load: bool = False
+    source: Source,
+    cache: dict[str, Any],
+    cube: Cube | None = None,
+    *,
+    load: RunOptions | None = None,
 ) -> _Found:
     value = _read(source) if cube is None else cube
     objects = value if isinstance(value, dict) else {Path(source.path or "scan").stem: value}
     cubes = {name: v for name, v in objects.items() if isinstance(v, Cube)}
-    scans = {name: _looked_at(v.load() if load else v, cache) for name, v in cubes.items()}
+    scans = {name: _looked_at(loaded(v, load) if load else v, cache) for name, v in cubes.items()}
     results = {name: v for name, v in objects.items() if not isinstance(v, Cube)}
     if not scans and not results:
         raise FormatError("the file holds nothing that can be shown", path=source.path)
