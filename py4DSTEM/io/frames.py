@@ -106,6 +106,7 @@ class FileFrames:
             raise ParameterError(f"impossible layout: {self._shape} frames, stride {self._stride}")
         self._check_size()
         self._map: Array | None = None
+        self._memory: mmap.mmap | None = None
         self._mappable = True
         self._fd: int | None = None
 
@@ -154,17 +155,22 @@ class FileFrames:
             flat = self._pread(at, span)
         else:
             flat = mapped[at : at + span]
-            if not _mapped_in(flat):
+            if self._shortened(at + span) or not _mapped_in(flat):
                 raise self._ended(at, span)
         return np.lib.stride_tricks.as_strided(
             flat, (count, self._stored), (self._stride, 1), writeable=False
         )
+
+    def _shortened(self, stop: int) -> bool:
+        """Whether the file ends before `stop` by now: touching such a map ends the process."""
+        return self._memory is not None and self._memory.size() < stop
 
     def _mapped(self) -> Array | None:
         if self._map is None and self._mappable:
             try:
                 with open(self.path, "rb") as f:
                     view = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+                self._memory = view
                 self._map = np.frombuffer(view, np.uint8)
             except (OSError, ValueError, OverflowError):
                 self._mappable = False  # no address space, or a file system without mmap
@@ -193,7 +199,7 @@ class FileFrames:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_map": None, "_fd": None, "_mappable": True}
+        return self.__dict__ | {"_map": None, "_memory": None, "_fd": None, "_mappable": True}
 
     def __del__(self) -> None:
         if getattr(self, "_fd", None) is not None:

@@ -146,6 +146,7 @@ class Mapped:
         if offset + self._nbytes > self._file.size:
             self._file.close()
             raise layout.corrupt("the values reach beyond the end of the file", offset)
+        self._memory: mmap.mmap | None = None
         self._view = self._map()
 
     def _map(self) -> Array | None:
@@ -155,6 +156,7 @@ class Mapped:
             memory = mmap.mmap(self._file.fd, length, access=mmap.ACCESS_READ, offset=start)
         except (OSError, ValueError, OverflowError, MemoryError):
             return None
+        self._memory = memory
         count = math.prod(self._layout.shape)
         flat = np.frombuffer(memory, self._layout.stored, count, self._offset - start)
         return flat.reshape(self._layout.shape)
@@ -162,6 +164,7 @@ class Mapped:
     def read(self, spans: Sequence[Span], out: Array | None = None) -> Array:
         """A read-only view where byte order and alignment allow it and no `out` is given."""
         if self._view is not None:
+            self._check_size()
             part = self._view[tuple(s.as_slice for s in spans)]
         else:
             part = self._fetch(spans)
@@ -169,6 +172,12 @@ class Mapped:
             return np.require(part, self._layout.native, ["ALIGNED"])
         out[...] = part
         return out
+
+    def _check_size(self) -> None:
+        """Touching a map of a file that has become shorter would end the process."""
+        end = self._offset + self._nbytes
+        if self._memory is not None and self._memory.size() < end:
+            raise self._layout.corrupt("the file has become shorter", end)
 
     def _fetch(self, spans: Sequence[Span]) -> Array:
         """Read runs that are contiguous in the file."""
@@ -192,7 +201,7 @@ class Mapped:
 
     def close(self) -> None:
         """Let go of the file; views that were handed out stay valid."""
-        self._view = None
+        self._view = self._memory = None
         self._file.close()
 
 
