@@ -235,3 +235,17 @@ def test_images_that_are_not_complete_are_not_written(window: Any, export: Any) 
         export.shown("real")
     with pytest.raises(py4DSTEM.ParameterError, match="not complete"):
         export.shown("nothing")
+
+
+def test_diagnostics_tell_much_and_nothing_personal(
+    qtbot: Any, window: Any, session: Any, tmp_path: Path
+) -> None:
+    window.troubles.show("count to three", ValueError(f"lost at {Path.home()}/secret"))
+    qtbot.waitUntil(lambda: window.troubles.dialog is not None)
+    window.troubles.dialog.close()
+    path = tmp_path / "diagnostics.txt"
+    job = window.actions_.room("help").write_diagnostics(str(path))
+    assert finish(qtbot, job).state == "done"
+    text = path.read_text()
+    assert "python" in text and "last acts" in text
+    assert "lost at ~/secret" in text and str(Path.home()) not in text

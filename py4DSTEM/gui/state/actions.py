@@ -271,6 +271,8 @@ HELP = (
     _a("help.documentation", "Documentation", "Help", "", "Open the documentation.", "n"),
     _a("help.diagnostics", "Copy diagnostics", "Help", "",
        "Copy versions, system and the last acts, for a report.", "n"),
+    _a("help.save_diagnostics", "Save diagnostics…", "Help", "",
+       "Save versions, system, the last acts and the end of the log, for a report.", "n"),
     _a("help.log", "Open log", "Help", "", "Open the file with errors of this program.", "n"),
     _a("help.about", "About py4DSTEM", "Help", "", "Version and licence.", "n-"),
 )  # fmt: skip
