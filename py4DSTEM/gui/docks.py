@@ -57,6 +57,9 @@ class Docks(QtCore.QObject):
     def fill(self, name: str, widget: QtWidgets.QWidget) -> None:
         """Put a widget into a panel."""
         self.docks[name].setWidget(widget)
+        # Qt moves a panel behind another tab out of sight and calls it visible still: what it draws
+        # on the images, and what it works out for them, would go on.
+        self.docks[name].visibilityChanged.connect(widget.setVisible)
 
     # ---- arrangement -----------------------------------------------------------------------------
     def reset(self) -> None:
@@ -96,11 +99,12 @@ class Docks(QtCore.QObject):
             self.proportions()
 
     def add(self, name: str, title: str, widget: QtWidgets.QWidget) -> QtWidgets.QDockWidget:
-        """Show a tool beside the inspector, as one more tab there."""
+        """Show a tool as one more tab beside the inspector; the console below, where it is wide."""
         dock = self.docks[name] = self._dock(name, title)
-        dock.setWidget(widget)
+        self.fill(name, widget)
         self._window.addDockWidget(QtCore.Qt.DockWidgetArea.RightDockWidgetArea, dock)
-        self._window.tabifyDockWidget(self.docks["inspector"], dock)
+        beside = "profile" if name == "panel:console" else "inspector"
+        self._window.tabifyDockWidget(self.docks[beside], dock)
         return dock
 
     def bring(self, name: str) -> None:

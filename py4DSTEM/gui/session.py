@@ -14,7 +14,13 @@ from pyqtgraph.Qt import QtCore
 from py4DSTEM.api import DataCube, read
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import FormatError, ParameterError, Py4DSTEMError, Py4DSTEMWarning, UnknownFormat
+from py4DSTEM.errors import (
+    FormatError,
+    ParameterError,
+    Py4DSTEMError,
+    Py4DSTEMWarning,
+    UnknownFormat,
+)
 from py4DSTEM.gui.jobs.queue import Job, Jobs
 from py4DSTEM.gui.stage import Stage
 from py4DSTEM.gui.state.command import Command
@@ -189,7 +195,7 @@ class Session(QtCore.QObject):
         """What no format knows goes to the import assistant, where there is one."""
         unknown = isinstance(error, UnknownFormat) and not source.options
         if unknown and self.receivers(self.importWanted) and source.path is not None:
-            self.importWanted.emit(source.path, str(error))
+            self.importWanted.emit(source.path, getattr(error, "what", str(error)))
         else:
             self.troubled.emit(f"open {name}", error)
 

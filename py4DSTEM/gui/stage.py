@@ -102,10 +102,13 @@ class Stage(QtCore.QObject):
         self.overlays: dict[tuple[str, str], Overlay] = {}
         self.showing: dict[str, Any] = {}
         """What the panels show: `RealSlice` or `DiffractionSlice` by panel."""
+        self._stopped = False
 
     def put(self, panel: Where, name: str, overlay: Overlay | None) -> None:
         """Draw something on a panel under a name, in place of what had that name; None: nothing."""
         key = (panel, name)
+        if self._stopped:
+            return
         if overlay is None:
             if self.overlays.pop(key, None) is None:
                 return
@@ -122,3 +125,8 @@ class Stage(QtCore.QObject):
         """Take away everything whose name begins with `prefix`."""
         for panel, name in [key for key in self.overlays if key[1].startswith(prefix)]:
             self.put(panel, name, None)  # type: ignore[arg-type]
+
+    def stop(self) -> None:
+        """Take everything away; what panels that are torn down still say is not heard any more."""
+        self.clear("")
+        self._stopped = True

@@ -196,6 +196,10 @@ class QualityPanel(QtWidgets.QWidget):
             at_once=True,
         )
 
+    def showEvent(self, event: Any) -> None:
+        super().showEvent(event)
+        self._mark()
+
     def hideEvent(self, event: Any) -> None:
         """Marks belong to what is looked at."""
         self.session.stage.clear(OVERLAY)

@@ -136,6 +136,11 @@ class ProfilePanel(QtWidgets.QWidget):
         super().showEvent(event)
         self._ask()
 
+    def hideEvent(self, event: Any) -> None:
+        """The line on an image belongs to the curve."""
+        super().hideEvent(event)
+        self.session.stage.clear(RULER)
+
     def _ask(self) -> None:
         image = self.session.stage.showing.get(self.panel)
         if image is None or image.data.ndim != 2 or image.data.dtype.kind == "c":
