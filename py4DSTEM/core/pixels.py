@@ -94,7 +94,7 @@ def scale_histogram(
     3
     """
     some = sampled(image)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):  # limits may not fit into single precision
         inside = (some >= low) & (some <= high)
     numbers = color_numbers(some, low, high, scale)
     return np.bincount(numbers[inside], minlength=256)[1:]

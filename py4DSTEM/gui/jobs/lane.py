@@ -9,6 +9,8 @@ from typing import Any
 
 from pyqtgraph.Qt import QtCore
 
+from py4DSTEM.gui.jobs.queue import emptied
+
 __all__ = ["Answer", "Lane"]
 
 
@@ -101,7 +103,9 @@ class Lane(QtCore.QObject):
             try:
                 self._answer(number, request)
             except BaseException as error:  # shown by whoever asked
+                emptied(error)
                 self._send(Answer(number, request, error=error))
+            del taken, request  # what was asked may hold a scan that is closed meanwhile
 
     def _take(self) -> tuple[int, Any] | None:
         with self._wake:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -177,6 +178,7 @@ class Jobs(QtCore.QObject):
         try:
             return job.work(self._options(job)), None
         except BaseException as error:  # handed to the GUI thread, which shows it
+            emptied(error)
             return None, error
 
     def _options(self, job: Job) -> RunOptions:
@@ -210,6 +212,18 @@ class Jobs(QtCore.QObject):
             job.done(value)
         elif error is not None and job.failed is not None and job.state == "failed":
             job.failed(error)
+
+
+def emptied(error: BaseException | None) -> None:
+    """Let go of what the functions on an error's way held: jobs, and who shows it, keep the error.
+
+    Its traceback stays as it was to read.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _forgotten(options: RunOptions) -> None:
