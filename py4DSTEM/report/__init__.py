@@ -7,17 +7,24 @@
 True
 """
 
+from py4DSTEM.report.methods import methods_text
 from py4DSTEM.report.page import Figure, Page, Section, Table, Text, html_page, write_html
+from py4DSTEM.report.quantities import QUANTITIES, numbers_of
+from py4DSTEM.report.references import bibtex
 from py4DSTEM.report.sections import history_section, timings_section, versions_section
 
 __all__ = [
+    "QUANTITIES",
     "Figure",
     "Page",
     "Section",
     "Table",
     "Text",
+    "bibtex",
     "history_section",
     "html_page",
+    "methods_text",
+    "numbers_of",
     "timings_section",
     "versions_section",
     "write_html",

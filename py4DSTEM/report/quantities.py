@@ -224,9 +224,9 @@ def known_name(name: str, results: Mapping[str, str] | None = None) -> bool:
     results : mapping, optional
         Names of the results that there will be; None: any.
     """
-    result, dot, entry = name.partition(".")
+    result, dot, entry = name.rpartition(".")
     if not dot:
-        return name in QUANTITIES
+        return entry in QUANTITIES
     return bool(entry) and (results is None or result in results)
 
 

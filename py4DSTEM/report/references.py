@@ -1,0 +1,162 @@
+"""Papers behind the methods, as BibTeX and as words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["REFERENCES", "Reference", "bibtex", "cited_as"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A paper.
+
+    Parameters
+    ----------
+    key : str
+        What ``\\cite`` calls it.
+    authors : str
+        As BibTeX wants them: ``"Last, First and Last, First"``.
+    title, journal : str
+    volume, pages : str
+    year : int
+    """
+
+    key: str
+    authors: str
+    title: str
+    journal: str
+    volume: str
+    pages: str
+    year: int
+
+
+REFERENCES = {
+    "10.1017/S1431927621000477": Reference(
+        "Savitzky2021", "Savitzky, Benjamin H. and others",
+        "py4DSTEM: A Software Package for Four-Dimensional Scanning Transmission Electron "
+        "Microscopy Data Analysis", "Microscopy and Microanalysis", "27", "712--743", 2021,
+    ),
+    "10.1016/j.ultramic.2016.12.021": Reference(
+        "Pekin2017", "Pekin, Thomas C. and Gammer, Christoph and Ciston, Jim and Minor, Andrew M. "
+        "and Ophus, Colin", "Optimizing disk registration algorithms for nanobeam electron "
+        "diffraction strain mapping", "Ultramicroscopy", "176", "170--176", 2017,
+    ),
+    "10.1016/j.ultramic.2020.112994": Reference(
+        "Padgett2020", "Padgett, Elliot and others",
+        "The exit-wave power-cepstrum transform for scanning nanobeam electron diffraction: "
+        "robust strain mapping at subnanometer resolution and subpicometer precision",
+        "Ultramicroscopy", "214", "112994", 2020,
+    ),
+    "10.1016/j.ultramic.2015.10.011": Reference(
+        "Lazic2016", "Lazić, Ivan and Bosch, Eric G. T. and Lazar, Sorin",
+        "Phase contrast STEM for thin samples: Integrated differential phase contrast",
+        "Ultramicroscopy", "160", "265--280", 2016,
+    ),
+    "10.1038/nmat1266": Reference(
+        "Poulsen2005", "Poulsen, Henning F. and Wert, John A. and Neuefeind, Jörg and Honkimäki, "
+        "Veijo and Daymond, Mark", "Measuring strain distributions in amorphous materials",
+        "Nature Materials", "4", "33--36", 2005,
+    ),
+    "10.1080/00031305.1983.10483115": Reference(
+        "Chan1983", "Chan, Tony F. and Golub, Gene H. and LeVeque, Randall J.",
+        "Algorithms for Computing the Sample Variance: Analysis and Recommendations",
+        "The American Statistician", "37", "242--247", 1983,
+    ),
+    "10.1109/TIP.2011.2181402": Reference(
+        "Padfield2012", "Padfield, Dirk", "Masked Object Registration in the Fourier Domain",
+        "IEEE Transactions on Image Processing", "21", "2706--2718", 2012,
+    ),
+    "10.1214/aoms/1177703732": Reference(
+        "Huber1964", "Huber, Peter J.", "Robust Estimation of a Location Parameter",
+        "The Annals of Mathematical Statistics", "35", "73--101", 1964,
+    ),
+    "10.1093/biomet/35.3-4.246": Reference(
+        "Anscombe1948", "Anscombe, F. J.",
+        "The Transformation of Poisson, Binomial and Negative-Binomial Data",
+        "Biometrika", "35", "246--254", 1948,
+    ),
+}  # fmt: skip
+"""DOI → paper."""
+_SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&",
+            "#": r"\#", "_": r"\_", "$": r"\$", "~": r"\textasciitilde{}",
+            "^": r"\textasciicircum{}"}  # fmt: skip
+
+
+def bibtex(dois: Iterable[str], *, version: str = "") -> str:
+    """BibTeX entries of papers, each once, and of the program.
+
+    Parameters
+    ----------
+    dois : iterable of str
+        One that is not in the table becomes ``@misc`` with its DOI: the publisher's page has the
+        rest.
+    version : str
+        Of the program; "": without an entry for it.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> print(bibtex(["10.1234/new-method"]))
+    @misc{doi:10.1234/new-method,
+      doi = {10.1234/new-method},
+      url = {https://doi.org/10.1234/new-method}
+    }
+    <BLANKLINE>
+    """
+    entries = [_program(version)] if version else []
+    entries += [_entry(doi) for doi in dict.fromkeys(dois)]
+    return "\n".join(entries)
+
+
+def cited_as(dois: Sequence[str]) -> str:
+    """Papers in words: ``"Lazić et al. (2016)"``, or the DOI of one that is not in the table.
+
+    >>> cited_as(["10.1016/j.ultramic.2015.10.011", "10.1234/x"])
+    'Lazić et al. (2016), doi:10.1016/j.ultramic.2015.10.011; doi:10.1234/x'
+    """
+    return "; ".join(map(_short, dois))
+
+
+def _short(doi: str) -> str:
+    paper = REFERENCES.get(doi)
+    if paper is None:
+        return f"doi:{doi}"
+    names = [author.partition(",")[0].strip() for author in paper.authors.split(" and ")]
+    short = len(names) <= 2 and "others" not in names
+    who = " & ".join(names) if short else f"{names[0]} et al."
+    return f"{who} ({paper.year}), doi:{doi}"
+
+
+def _entry(doi: str) -> str:
+    paper = REFERENCES.get(doi)
+    if paper is None:
+        key = "doi:" + re.sub(r"[^0-9A-Za-z./:-]", "-", doi)
+        return _written(
+            "misc", key, {"doi": _escaped(doi), "url": _escaped(f"https://doi.org/{doi}")}
+        )
+    fields = {
+        "author": paper.authors, "title": f"{{{_escaped(paper.title)}}}",
+        "journal": _escaped(paper.journal), "volume": paper.volume, "pages": paper.pages,
+        "year": str(paper.year), "doi": doi,
+    }  # fmt: skip
+    return _written("article", paper.key, fields)
+
+
+def _program(version: str) -> str:
+    fields = {"author": "{The py4DSTEM developers}", "title": "{py4DSTEM}", "version": version}
+    return _written("software", "py4DSTEM", {k: v for k, v in fields.items() if v})
+
+
+def _written(kind: str, key: str, fields: dict[str, str]) -> str:
+    lines = ",\n".join(f"  {name} = {{{value}}}" for name, value in fields.items())
+    return f"@{kind}{{{key},\n{lines}\n}}\n"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
