@@ -35,6 +35,10 @@ QMainWindow::separator {{ background: {Mid}; width: 3px; height: 3px; }}
 QLabel[chip="true"] {{ color: {WindowText}; border: 1px solid #b07c1c; border-radius: 7px;
                        padding: 0px 7px; }}
 QLabel[error="true"] {{ color: #d9583f; }}
+QToolButton:checked {{ color: {HighlightedText}; background: {Highlight};
+                       border: 1px solid {Highlight}; border-radius: 3px; padding: 2px 4px; }}
+QToolButton[quiet="true"]:checked {{ color: {ButtonText}; background: transparent;
+                                     border-color: transparent; }}
 """
 
 
@@ -60,6 +64,19 @@ def apply(wish: str) -> None:
     app.setStyleSheet(SHEET.format(**colors))
     pg.setConfigOption("background", colors["Base"])
     pg.setConfigOption("foreground", colors["Text"])
+    for widget in app.allWidgets():
+        if isinstance(widget, pg.GraphicsView):
+            _recolor(widget)
+
+
+def _recolor(view: Any) -> None:
+    """Axes and titles take the colours of now; they have kept those of when they were made."""
+    for item in view.scene().items():
+        if isinstance(item, pg.AxisItem):
+            item.setPen()
+            item.setTextPen()
+        elif isinstance(item, pg.LabelItem):
+            item.setText(item.text, color=pg.getConfigOption("foreground"))
 
 
 def _palette(colors: dict[str, str], faded: str) -> QtGui.QPalette:
