@@ -28,6 +28,7 @@ LAYOUTS = {
 VERSION = 1
 """Of the saved arrangement: raise it when panels are renamed."""
 
+_ANY = (1 << 24) - 1
 _LEFT = QtCore.Qt.DockWidgetArea.LeftDockWidgetArea
 _ACROSS, _DOWN = QtCore.Qt.Orientation.Horizontal, QtCore.Qt.Orientation.Vertical
 
@@ -102,10 +103,27 @@ class Docks(QtCore.QObject):
         """Show a tool as one more tab beside the inspector; the console below, where it is wide."""
         dock = self.docks[name] = self._dock(name, title)
         self.fill(name, widget)
+        if name == "panel:console":
+            self._window.addDockWidget(QtCore.Qt.DockWidgetArea.BottomDockWidgetArea, dock)
+            self._lay_low(dock)
+            return dock
         self._window.addDockWidget(QtCore.Qt.DockWidgetArea.RightDockWidgetArea, dock)
-        beside = "profile" if name == "panel:console" else "inspector"
-        self._window.tabifyDockWidget(self.docks[beside], dock)
+        self._window.tabifyDockWidget(self.docks["inspector"], dock)
+        QtCore.QTimer.singleShot(0, self._whole_titles)
         return dock
+
+    def _whole_titles(self) -> None:
+        """Tabs are scrolled rather than cut to a letter; Qt makes their bar after the event."""
+        for bar in self._window.findChildren(QtWidgets.QTabBar):
+            bar.setElideMode(QtCore.Qt.TextElideMode.ElideNone)
+
+    def _lay_low(self, dock: QtWidgets.QDockWidget) -> None:
+        """Begin with a low panel that can be made higher: Qt would give it most of the window."""
+        dock.setMaximumHeight(240)
+        later = QtCore.QTimer(self)
+        later.setSingleShot(True)
+        later.timeout.connect(lambda: dock.setMaximumHeight(_ANY))
+        later.start(100)
 
     def bring(self, name: str) -> None:
         """Show a panel in front."""
