@@ -11,6 +11,7 @@ from os import PathLike, fspath
 __all__ = [
     "CalibrationMissing",
     "Cancelled",
+    "ClusterError",
     "CorruptFile",
     "DependencyMissing",
     "FileMissing",
@@ -28,6 +29,14 @@ __all__ = [
 
 class Py4DSTEMError(Exception):
     """Base of all errors raised by the package."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors travel between processes, also those whose message is composed from parts.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[Py4DSTEMError], args: tuple[object, ...]) -> Py4DSTEMError:
+    return kind.__new__(kind, *args)
 
 
 class ParameterError(Py4DSTEMError, ValueError):
@@ -56,6 +65,10 @@ class SolveError(Py4DSTEMError, RuntimeError):
 
 class Cancelled(Py4DSTEMError, RuntimeError):
     """The work was stopped by whoever asked for it."""
+
+
+class ClusterError(Py4DSTEMError, RuntimeError):
+    """A cluster of workers lost its scheduler or its workers, or runs another version."""
 
 
 class DependencyMissing(Py4DSTEMError, ImportError):
@@ -109,7 +122,7 @@ class _FileError(Py4DSTEMError, OSError):
         return self._message()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.what, self._fields()))
+        return _rebuild, (type(self), self.what, self._fields()), self.__dict__
 
     def _fields(self) -> dict[str, object]:
         names = ("path", "format", "offset", "expected", "got", "hint")

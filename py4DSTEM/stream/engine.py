@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.cube import Cube, check_cube
-from py4DSTEM.core.lazy import read_block
+from py4DSTEM.core.lazy import LazyArray, read_block
 from py4DSTEM.errors import Cancelled, ParameterError, ShapeError
 from py4DSTEM.stream.operation import Measures, Operation, Parts, PerScan, Ragged, Reduced
 from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.stream.progress import reporter
-from py4DSTEM.stream.tile import MIN_PATTERNS, Block, Tile, plan_tiles
+from py4DSTEM.stream.tile import MIN_PATTERNS, Block, Tile, TilePlan, plan_tiles
 
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels, Measured
@@ -95,21 +95,24 @@ def _one_pass(
     kernels: Kernels,
 ) -> list[Parts]:
     """Every tile once, for all jobs; the assembled parts of each."""
-    request = _Request.of(jobs, cube, kernels)
-
-    def work(tile: Tile) -> list[Parts]:
-        measured = request.measure(tile, kernels)
-        return [
-            job.op.step(job.plan, replace(tile, measured=m), kernels)
-            for job, m in zip(jobs, measured, strict=True)
-        ]
-
+    work = _Pass(tuple(jobs), _Request.of(jobs, cube, kernels))
     folders = [_Folder(job.op, cube.R_shape) for job in jobs]
     label = ", ".join(job.op.kind for job in jobs)
-    for block, parts in stream_tiles(cube, work, weights=weights, options=options, label=label):
+    for block, parts in _tiles_of(options)(
+        cube, work, weights=weights, options=options, label=label
+    ):
         for folder, part in zip(folders, parts, strict=True):
             folder.add(block, part)
     return [folder.result(weights) for folder in folders]
+
+
+def _tiles_of(options: RunOptions) -> Callable[..., Iterator[tuple[Block, list[Parts]]]]:
+    """Where the tiles are worked on: in threads of this process, or on a cluster."""
+    if options.client is None:
+        return stream_tiles
+    from py4DSTEM.stream.dask import cluster_tiles
+
+    return cluster_tiles
 
 
 def _kernels() -> Kernels:
@@ -207,6 +210,22 @@ class _Request:
             start += count
 
 
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """What is done with a tile; holds no code, so that it can be sent to another process."""
+
+    jobs: tuple[_Job, ...]
+    request: _Request
+
+    def __call__(self, tile: Tile) -> list[Parts]:
+        kernels = _kernels()
+        measured = self.request.measure(tile, kernels)
+        return [
+            job.op.step(job.plan, replace(tile, measured=m), kernels)
+            for job, m in zip(self.jobs, measured, strict=True)
+        ]
+
+
 def _names(asked: Measures) -> Iterator[str]:
     """Fields of `Measured` that answer a request, apart from the detectors."""
     if asked.moments:
@@ -236,41 +255,61 @@ def stream_tiles(
     """
     options = options or RunOptions()
     budget = options.budget_bytes()
-    # The tiles must not depend on the number of workers, or sums would round differently.
-    plan = plan_tiles(cube.data, budget // COPIES, least_patterns)
+    plan = tiles_within(cube, budget, least_patterns)
     workers = max(1, min(options.worker_count(), budget // (COPIES * plan.tile_bytes)))
     ahead = max(workers, min(workers * TILES_AHEAD, budget // plan.tile_bytes))
     blocks = [b for b in plan if weights is None or weights[b.rx, b.ry].any()]
 
     def job(block: Block) -> T:
-        with _context(cube, block):
-            return work(_read_tile(cube, block, weights))
+        with tile_context(source_of(cube), block):
+            return work(read_tile(cube.data, block, weights))
 
+    source = _inline(job, blocks) if workers == 1 else _pooled(job, blocks, workers, ahead)
+    return reported(source, len(blocks), options, label)
+
+
+def tiles_within(cube: Cube, budget_bytes: int, least_patterns: int = MIN_PATTERNS) -> TilePlan:
+    """The tiles of a scan for a memory budget.
+
+    They must not depend on the number of workers, or sums would round differently.
+    """
+    return plan_tiles(cube.data, budget_bytes // COPIES, least_patterns)
+
+
+def reported(
+    source: Generator[tuple[Block, T], None, None], total: int, options: RunOptions, label: str
+) -> Iterator[tuple[Block, T]]:
+    """Pass results of `total` tiles on, with progress and cancel; closes `source` at the end."""
     with reporter(options.progress) as report:
-        report(0, len(blocks), label)
-        source = _inline(job, blocks) if workers == 1 else _pooled(job, blocks, workers, ahead)
+        report(0, total, label)
         try:
             for done, (block, result) in enumerate(source, start=1):
                 if options.cancel is not None and options.cancel.is_set():
-                    raise Cancelled(f"{label} was cancelled after {done} of {len(blocks)} tiles")
+                    raise Cancelled(f"{label} was cancelled after {done} of {total} tiles")
                 yield block, result
-                report(done, len(blocks), label)
+                report(done, total, label)
         finally:
             source.close()
 
 
-def _read_tile(cube: Cube, block: Block, weights: NDArray[np.float64] | None) -> Tile:
-    frames = read_block(cube.data, block.rx, block.ry)
+def read_tile(data: LazyArray, block: Block, weights: NDArray[np.float64] | None) -> Tile:
+    """The patterns of a block, contiguous and in native byte order."""
+    frames = read_block(data, block.rx, block.ry)
     native = np.ascontiguousarray(frames, dtype=frames.dtype.newbyteorder("="))
     return Tile(block, native, None if weights is None else weights[block.rx, block.ry].ravel())
 
 
+def source_of(cube: Cube) -> str:
+    """What a scan is called in messages."""
+    return str(cube.metadata.source or cube.name)
+
+
 @contextmanager
-def _context(cube: Cube, block: Block) -> Iterator[None]:
+def tile_context(source: str, block: Block) -> Iterator[None]:
+    """Errors say in which part of which scan they happened."""
     try:
         yield
     except Exception as error:
-        source = cube.metadata.source or cube.name
         error.add_note(f"while processing scan block {block} of {source}")
         raise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.stream.progress import ProgressHook
@@ -38,12 +38,17 @@ class RunOptions:
         True: a bar on the terminal or in the notebook; a callable gets ``(done, total, label)``.
     cancel : CancelToken, optional
         Checked between tiles; when set, `run` raises `Cancelled`.
+    client : distributed.Client, optional
+        A Dask cluster whose workers process the tiles, instead of threads of this process; the
+        result has the same bits.  Files must have the same path on every worker; what is in
+        memory is sent tile by tile.
     """
 
     workers: int | None = None
     memory: str | int | None = None
     progress: bool | ProgressHook | None = None
     cancel: CancelToken | None = None
+    client: Any = None
 
     def worker_count(self) -> int:
         """Threads to use, at least one."""
