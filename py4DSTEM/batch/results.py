@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from py4DSTEM import __version__
+from py4DSTEM.batch.provenance import facts
 from py4DSTEM.batch.rundir import RESULT, STEP, step_folder
 from py4DSTEM.io.store import atomic
 
@@ -78,6 +79,7 @@ def _write(part: Path, made: Made) -> None:
         _preview(made.value, part / PREVIEW)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made.log)
     record = {"result": RESULT if kept else None, **made.record, **environment()}
+    record |= facts(made.value)
     atomic.write_bytes(part / LOG, lines.encode())
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     atomic.write_bytes(part / STEP, text.encode())

@@ -28,7 +28,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import Cancelled, CorruptFile, FormatError
 from py4DSTEM.io.store.atomic import clean_parts
 from py4DSTEM.recipe import execute, keys
-from py4DSTEM.recipe.model import Recipe
+from py4DSTEM.recipe.model import Recipe, all_steps
 from py4DSTEM.recipe.read import recipe_from_text
 from py4DSTEM.stream.options import CancelToken, RunOptions
 
@@ -92,6 +92,10 @@ def process(job: Job, say: Say, stop: CancelToken) -> None:
 @lru_cache(maxsize=4)
 def _recipe(text: str) -> Recipe:
     return recipe_from_text(text)
+
+
+def _version(use: str) -> int:
+    return int(getattr(all_steps().get(use), "version", 1))
 
 
 @dataclass

@@ -8,7 +8,7 @@ True
 """
 
 from py4DSTEM.report.methods import methods_text
-from py4DSTEM.report.page import Figure, Page, Section, Table, Text, html_page, write_html
+from py4DSTEM.report.page import Figure, Mark, Page, Section, Table, Text, html_page, write_html
 from py4DSTEM.report.quantities import QUANTITIES, numbers_of
 from py4DSTEM.report.references import bibtex
 from py4DSTEM.report.sections import history_section, timings_section, versions_section
@@ -16,6 +16,7 @@ from py4DSTEM.report.sections import history_section, timings_section, versions_
 __all__ = [
     "QUANTITIES",
     "Figure",
+    "Mark",
     "Page",
     "Section",
     "Table",

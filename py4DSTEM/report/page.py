@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from py4DSTEM.errors import StoreError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as MatplotlibFigure
 
-__all__ = ["Figure", "Page", "Section", "Table", "Text", "html_page", "write_html"]
+__all__ = ["Figure", "Mark", "Page", "Section", "Table", "Text", "html_page", "write_html"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,8 @@ class Text:
 class Table:
     """Rows of cells under a head.
 
-    Numbers are shown with six digits and aligned right; True and False as coloured marks.
+    Numbers are shown with six digits and aligned right; True and False, and `Mark`, in colour; a
+    `Figure` as a thumbnail.
     """
 
     head: Sequence[str]
@@ -53,6 +54,15 @@ class Figure:
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi)
         return cls(buffer.getvalue(), caption)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A word in the colour of what it means; `note` stands below it."""
+
+    text: str
+    kind: Literal["good", "fair", "bad", "soft"] = "good"
+    note: str = ""
 
 
 Part = Text | Table | Figure
@@ -78,10 +88,10 @@ class Page:
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1d2430; --soft: #5b6675; --line: #d8dde4;
-        --back: #ffffff; --card: #f6f7f9; --good: #1b7f3b; --bad: #b3261e; }
+        --back: #ffffff; --card: #f6f7f9; --good: #1b7f3b; --fair: #8a5a00; --bad: #b3261e; }
 @media (prefers-color-scheme: dark) {
   :root { --text: #e4e7ec; --soft: #9aa4b2; --line: #3a424e; --back: #14171c; --card: #1c2027;
-          --good: #5fc27e; --bad: #ff8a80; } }
+          --good: #5fc27e; --fair: #e0b050; --bad: #ff8a80; } }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--back);
        max-width: 62rem; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
@@ -95,7 +105,10 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; border-radius: 4px; }
 pre { background: var(--card); padding: .7rem .9rem; overflow-x: auto; font-size: .85rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; margin: 2.2rem 0 .6rem; }
-.good { color: var(--good); } .bad { color: var(--bad); font-weight: 600; }
+td.thumb img { width: 11rem; display: block; } td.thumb { min-width: 11rem; }
+td.mark { min-width: 6rem; } .note { color: var(--soft); font-size: .85rem; font-weight: 400; }
+.good { color: var(--good); } .fair { color: var(--fair); font-weight: 600; }
+.bad { color: var(--bad); font-weight: 600; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -168,10 +181,14 @@ def _text(part: Text) -> str:
 
 
 def _figure(part: Figure) -> str:
-    data = base64.b64encode(part.png).decode("ascii")
     caption = f"<figcaption>{escape(part.caption)}</figcaption>" if part.caption else ""
-    alt = escape(part.caption, quote=True)
-    return f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">{caption}</figure>'
+    return f"<figure>{_image(part)}{caption}</figure>"
+
+
+def _image(figure: Figure) -> str:
+    data = base64.b64encode(figure.png).decode("ascii")
+    alt = escape(figure.caption, quote=True)
+    return f'<img alt="{alt}" src="data:image/png;base64,{data}">'
 
 
 def _table(part: Table) -> str:
@@ -185,6 +202,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):
         kind, mark = ("good", "✓") if value else ("bad", "✗ failed")
         return f'<td class="{kind}">{mark}</td>'
+    if isinstance(value, Figure):
+        return f'<td class="thumb">{_image(value)}</td>'
+    if isinstance(value, Mark):
+        note = f'<div class="note">{escape(value.note)}</div>' if value.note else ""
+        return f'<td class="mark {value.kind}">{escape(value.text)}{note}</td>'
     if isinstance(value, int | float):
         return f'<td class="number">{value:.6g}</td>'
     return f"<td>{escape(str(value))}</td>"

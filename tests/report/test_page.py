@@ -9,6 +9,7 @@ import pytest
 from py4DSTEM import History, StoreError
 from py4DSTEM.report import (
     Figure,
+    Mark,
     Page,
     Section,
     Table,
@@ -82,6 +83,15 @@ def test_cells():
     )
     assert '<td class="good">✓</td><td class="bad">✗ failed</td>' in html
     assert '<td class="number">1.23457</td><td>x</td>' in html
+
+
+def test_marks_and_thumbnails_in_cells():
+    row = (Mark("done"), Mark(ATTACK, "bad", ATTACK), Figure(b"abc", ATTACK))
+    html = html_page(Page("t", (Section("s", (Table("abc", (row,)),)),)))
+    structure = parse(html)
+    assert "script" not in structure.seen and structure.seen.count("img") == 1
+    assert '<td class="mark good">done</td><td class="mark bad">' in html
+    assert '<td class="thumb"><img ' in html and html.count('class="note"') == 1
 
 
 def test_figures_from_matplotlib():
