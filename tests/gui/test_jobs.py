@@ -183,3 +183,21 @@ def test_the_error_of_a_request_is_its_answer(recorder: Any, qtbot: Any) -> None
     assert isinstance(one.answers[0].error, ZeroDivisionError)
     one.lane.ask(4)
     qtbot.waitUntil(lambda: one.values() == [0.25])
+
+
+def test_rows_of_jobs_are_readable_where_it_is_narrow(qtbot: Any) -> None:
+    from py4DSTEM.gui.views.jobs import JobsView
+
+    jobs = Jobs(1)
+    view = JobsView(jobs)
+    qtbot.addWidget(view)
+    view.resize(150, 200)
+    view.show()
+    job = jobs.submit("prepare the strained film for dragging", lambda _: None)
+    qtbot.waitUntil(lambda: job.state == "done")
+    row = view.rows[job.number]
+    qtbot.waitUntil(lambda: row.time.text() == "0 s" and row.name.width() < 130)
+    assert row.name.shown.endswith("…") and row.name.shown.startswith("prepare")
+    assert row.name.geometry().right() < row.time.geometry().left()
+    assert row.time.geometry().right() >= row.rect().right() - 8
+    jobs.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from string import ascii_uppercase
 from typing import Any
 
 from pyqtgraph.Qt import QtWidgets
@@ -24,21 +23,12 @@ from py4DSTEM.gui.state.commands import (
     SetExpression,
     WeighDetector,
 )
-from py4DSTEM.gui.state.project import DetectorEntry, Scan
+from py4DSTEM.gui.state.project import DetectorEntry, Scan, free_letter
 
-__all__ = ["Handlers", "free_letter"]
+__all__ = ["Handlers"]
 
 SIDES = {"up": (-1.0, 0.0), "down": (1.0, 0.0), "left": (0.0, -1.0), "right": (0.0, 1.0)}
 STEPS = {"": 1.0, "_fast": 10.0, "_fine": 0.1}
-
-
-def free_letter(taken: list[str]) -> str:
-    """
-    >>> free_letter(["A", "C"]), free_letter(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
-    ('B', 'A1')
-    """
-    names = [*ascii_uppercase, *(f"A{k}" for k in range(1, len(taken) + 2))]
-    return next(name for name in names if name not in taken)
 
 
 class Handlers:

@@ -77,6 +77,7 @@ class BraggPanel(QtWidgets.QWidget):
         self.more_button.setArrowType(Qt.ArrowType.RightArrow)
         self.more_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self.more_button.setAutoRaise(True)
+        self.more_button.setProperty("quiet", True)
         self.more_button.setToolTip("Refinement, kernel, camera, mask, and how defaults are found.")
         self.more_button.toggled.connect(self._show_more)
         self.run_button = button("Run all", "Search the whole scan, as a job.", self.run)

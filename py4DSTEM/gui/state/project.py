@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from string import ascii_uppercase
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator
@@ -25,6 +26,8 @@ __all__ = [
     "Result",
     "Scan",
     "Source",
+    "free_letter",
+    "free_name",
 ]
 
 How = Literal["mean", "max", "sum"]
@@ -283,6 +286,16 @@ def free_name(wish: str, taken: list[str]) -> str:
         number += 1
         name = f"{wish} {number}"
     return name
+
+
+def free_letter(taken: list[str]) -> str:
+    """A name for a detector that none has yet.
+
+    >>> free_letter(["A", "C"]), free_letter(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+    ('B', 'A1')
+    """
+    names = [*ascii_uppercase, *(f"A{k}" for k in range(1, len(taken) + 2))]
+    return next(name for name in names if name not in taken)
 
 
 def _named(entries: tuple[Any, ...], name: str, what: str) -> Any:

@@ -20,6 +20,12 @@ Pair = tuple[float, float]
 # Moves of the mouse that come quickly are not left out: a drag must end where the mouse was let go.
 pg.setConfigOptions(mouseRateLimit=0)
 _LEFT = QtCore.Qt.MouseButton.LeftButton
+_EDGE_PX = 4.0
+"""Left free beside the image, so that the last number of the axis is whole."""
+_MARGIN = 0.1
+"""Shown beside the image where there is room, as a part of it."""
+_MOST_HUGS = 4
+"""The numbers of an axis change its width, and that the room for the image: this ends at last."""
 
 
 class Pixels(pg.GraphicsObject):
@@ -132,14 +138,16 @@ class Canvas(pg.GraphicsView):
         self.key_users: list[Any] = []
         """What keys are offered to, first to last: callables that say whether they used it."""
         self._fitted = True
+        self._hugs = 0
         self._lay_out()
+        self.box.sigResized.connect(self._hug)
         self.box.sigRangeChangedManually.connect(self._moved_by_hand)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
 
     def _lay_out(self) -> None:
-        layout = pg.GraphicsLayout()
-        layout.setContentsMargins(0, 0, 4, 0)
+        self._layout = layout = pg.GraphicsLayout()
+        layout.setContentsMargins(0, 0, _EDGE_PX, 0)
         layout.setSpacing(0)
         for axis, place in zip(self.axes, ((0, 0), (1, 1)), strict=True):
             axis.linkToView(self.box)
@@ -162,7 +170,32 @@ class Canvas(pg.GraphicsView):
     def fit(self) -> None:
         """Show the whole image."""
         self._fitted = True
+        self._hugs = 0
+        self._hug()
         self.box.setRange(rect=self.pixels.boundingRect(), padding=0.0)
+
+    def _hug(self, *_: Any) -> None:
+        """Let axes end soon after the image: what is left over lies around them, half and half.
+
+        A shape that was dragged beyond the image can be taken hold of in the margin.
+        """
+        rows, columns = self.pixels.grid_shape
+        width = self.width() - self.axes[0].width() - _EDGE_PX
+        height = self.height() - self.axes[1].height()
+        if min(rows, columns, width, height) <= 0 or self._hugs >= _MOST_HUGS:
+            return
+        proportion = columns / rows * (self.box.state["aspectLocked"] or 1.0)
+        across = max(width - (1 + 2 * _MARGIN) * height * proportion, 0.0) / 2
+        down = max(height - (1 + 2 * _MARGIN) * width / proportion, 0.0) / 2
+        wish = (across, down, across + _EDGE_PX, down)
+        known = self._layout.layout.getContentsMargins()
+        if any(abs(a - b) > 1.0 for a, b in zip(wish, known, strict=True)):
+            self._hugs += 1
+            self._layout.setContentsMargins(*wish)
+            self._layout.layout.activate()
+        if self._fitted:
+            self.box.setRange(rect=self.pixels.boundingRect(), padding=0.0)
+        self.resized.emit()
 
     def zoom(self, magnification: float) -> None:
         """Show each pixel of the image as that many pixels of the screen, around the middle."""
@@ -178,10 +211,13 @@ class Canvas(pg.GraphicsView):
 
     def resizeEvent(self, ev: Any) -> None:
         super().resizeEvent(ev)
-        if ev is not None and self._fitted:
+        if ev is None:
+            return
+        self._hugs = 0
+        self._hug()
+        if self._fitted:
             self.fit()
-        if ev is not None:
-            self.resized.emit()
+        self.resized.emit()
 
     def place(self, ev: Any) -> Pair:
         """(x, y) on the image of a mouse event."""

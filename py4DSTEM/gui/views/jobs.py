@@ -9,6 +9,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from py4DSTEM.gui.jobs.queue import Job, Jobs
 from py4DSTEM.gui.machine import span
+from py4DSTEM.gui.views.elided import ElidedLabel
 
 __all__ = ["JobRow", "JobsView"]
 
@@ -23,9 +24,11 @@ class JobRow(QtWidgets.QFrame):
         super().__init__()
         self.job = job
         self._view = view
-        self.name = QtWidgets.QLabel(job.label)
+        self.name = ElidedLabel(job.label)
         self.bar = QtWidgets.QProgressBar()
         self.time = QtWidgets.QLabel()
+        flags = QtCore.Qt.AlignmentFlag
+        self.time.setAlignment(flags.AlignRight | flags.AlignVCenter)
         self.pause = self._button("‖", "Hold this job between two blocks of the scan, or go on")
         self.cancel = self._button("✕", "Stop this job; what was there before stays")
         self.details = self._button("…", "What went wrong")
@@ -48,22 +51,23 @@ class JobRow(QtWidgets.QFrame):
         self.bar.setRange(0, 1000)
         self.bar.setTextVisible(True)
         self.bar.setFixedHeight(14)
-        self.name.setMinimumWidth(60)
-        policy = QtWidgets.QSizePolicy.Policy
-        self.name.setSizePolicy(policy.Ignored, policy.Preferred)
-        grid = QtWidgets.QGridLayout(self)
-        grid.setContentsMargins(4, 2, 4, 2)
-        grid.setSpacing(2)
-        grid.addWidget(self.name, 0, 0)
-        for column, widget in enumerate((self.time, self.details, self.pause, self.cancel), 1):
-            grid.addWidget(widget, 0, column)
-        grid.addWidget(self.bar, 1, 0, 1, 5)
-        grid.setColumnStretch(0, 1)
+        self.name.setMinimumWidth(40)
+        top = QtWidgets.QHBoxLayout()
+        top.setSpacing(6)
+        top.addWidget(self.name, 1)
+        for widget in (self.time, self.details, self.pause, self.cancel):
+            top.addWidget(widget)
+        column = QtWidgets.QVBoxLayout(self)
+        column.setContentsMargins(4, 2, 4, 2)
+        column.setSpacing(2)
+        column.addLayout(top)
+        column.addWidget(self.bar)
 
     def refresh(self) -> None:
         """Draw the job as it is now."""
         job = self.job
         self.name.setToolTip(f"{job.label}: {job.state} {job.detail}".strip())
+        self.name.setEnabled(job.active or job.state == "failed")
         self.bar.setValue(int(1000 * job.fraction))
         self.bar.setFormat(job.detail if job.detail == "stopping" else _words(job))
         self.bar.setVisible(job.active)
@@ -73,7 +77,9 @@ class JobRow(QtWidgets.QFrame):
         self.details.setVisible(job.state == "failed")
         ended = job.ended_s or time.monotonic()
         took = span(ended - job.started_s) if job.started_s else ""
-        self.time.setText(took if job.active else f"{job.state} {took}".strip())
+        usual = job.active or job.state == "done"  # the words are for what is not
+        self.time.setText(took if usual else job.state)
+        self.time.setToolTip(f"{job.state}, {took}" if took else job.state)
 
     def _pause(self) -> None:
         self.job.pause(self.pause.isChecked())

@@ -9,6 +9,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 
 from py4DSTEM.gui.state.project import Look
 from py4DSTEM.gui.views.colors import COLOR_MAPS, swatch
+from py4DSTEM.gui.views.elided import ElidedLabel
 
 __all__ = ["LookRow"]
 
@@ -33,7 +34,7 @@ class LookRow(QtWidgets.QWidget):
         super().__init__(parent)
         self._look = Look()
         self._heading = _TITLES.get(name, name)
-        self.title = QtWidgets.QLabel(self._heading)
+        self.title = ElidedLabel(self._heading)
         self.chip = QtWidgets.QLabel("uncalibrated")
         self.what = QtWidgets.QComboBox()
         self.scale = QtWidgets.QComboBox()
@@ -81,9 +82,6 @@ class LookRow(QtWidgets.QWidget):
         font = self.title.font()
         font.setBold(True)
         self.title.setFont(font)
-        # A long title must not make the panel wide.
-        ignored = QtWidgets.QSizePolicy.Policy.Ignored
-        self.title.setSizePolicy(ignored, QtWidgets.QSizePolicy.Policy.Preferred)
         row.addWidget(self.title, 1)
         self.what.setMaximumWidth(170)
         narrow = QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon

@@ -24,6 +24,8 @@ _EDGE_PX = 4.0
 _STILL_PX = 3.0
 _HANDLE_PX = 4.0
 _LABEL_PX = 22.0
+_SMALL_PX = 12.0
+"""Smaller shapes hide under their names, which are shown when the mouse is there."""
 
 Key = QtCore.Qt.Key
 _ARROWS = {
@@ -97,6 +99,7 @@ class ShapeItem(pg.GraphicsObject):
         self._over = False
         self._path = QtGui.QPainterPath()
         self._handles: dict[str, Pair] = {}
+        self._label_px = QtGui.QFontMetricsF(QtGui.QFont()).horizontalAdvance(name) + _LABEL_PX
         self.setZValue(10)
         self.setAcceptedMouseButtons(QtCore.Qt.MouseButton.LeftButton)
         self._shape, self._size, self._calibration = shape, size, calibration
@@ -175,7 +178,7 @@ class ShapeItem(pg.GraphicsObject):
         rect = self._path.boundingRect()
         for x, y in self._handles.values():
             rect = rect.united(QtCore.QRectF(y, x, 1e-9, 1e-9))
-        columns, rows = (max(_REACH_PX, _LABEL_PX) * v for v in self._pixel())
+        columns, rows = (max(_REACH_PX, self._label_px) * v for v in self._pixel())
         return rect.adjusted(-columns, -rows, columns, rows)
 
     def shape(self) -> QtGui.QPainterPath:
@@ -236,14 +239,39 @@ class ShapeItem(pg.GraphicsObject):
     def _paint_name(
         self, painter: QtGui.QPainter, to_screen: QtGui.QTransform, color: QtGui.QColor
     ) -> None:
-        if not self.name:
+        if not self.names_itself(to_screen):
             return
-        rect = to_screen.mapRect(self._path.boundingRect())
-        at = QtCore.QPointF(rect.center().x() - 4, rect.top() - 4)
         text = QtGui.QPainterPath()
-        text.addText(at, painter.font(), self.name)
+        text.addText(QtCore.QPointF(0, 0), painter.font(), self.name)
+        text.translate(self.name_place(to_screen, text.boundingRect()))
         painter.strokePath(text, QtGui.QPen(QtGui.QColor(0, 0, 0, 170), 3))
         painter.fillPath(text, color)
+
+    def names_itself(self, to_screen: QtGui.QTransform) -> bool:
+        """Whether the name is written: small shapes have one while the mouse or keys are there."""
+        rect = to_screen.mapRect(self._path.boundingRect())
+        small = max(rect.width(), rect.height()) < _SMALL_PX
+        return bool(self.name) and (not small or self.active or self._over)
+
+    def name_place(self, to_screen: QtGui.QTransform, text: QtCore.QRectF) -> QtCore.QPointF:
+        """Where the name begins on the screen; `text` is what it takes from there.
+
+        Above the shape; that of a segment lies outwards, where those of the others do not.
+        """
+        rect = to_screen.mapRect(self._path.boundingRect())
+        if getattr(self._shape, "kind", "") != "segment" or "outer" not in self._handles:
+            return QtCore.QPointF(rect.center().x() - 4, rect.top() - 4)
+        middle, outer = (
+            to_screen.map(QtCore.QPointF(y, x))
+            for x, y in (self._handles["center"], self._handles["outer"])
+        )
+        away = QtCore.QLineF(middle, outer)
+        length = max(away.length(), 1e-9)
+        x, y = away.dx() / length, away.dy() / length
+        # Half of the box of the text, as far as it reaches in that direction.
+        half = (abs(x) * text.width() + abs(y) * text.height()) / 2
+        away.setLength(length + half + 5)
+        return away.p2() - text.center()
 
     # ---- the mouse -------------------------------------------------------------------------------
     def held_at(self, place: Pair) -> str | None:

@@ -14,7 +14,6 @@ from py4DSTEM.core.pixels import nearest_filled
 from py4DSTEM.core.selection import MaskSelection, PointSelection
 from py4DSTEM.core.slices import DiffractionSlice, RealSlice, Slice
 from py4DSTEM.errors import Py4DSTEMError
-from py4DSTEM.gui.handlers.detector import free_letter
 from py4DSTEM.gui.live import Live, Shown, layers_differ
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import (
@@ -25,7 +24,7 @@ from py4DSTEM.gui.state.commands import (
     Select,
     ShowInPanel,
 )
-from py4DSTEM.gui.state.project import DetectorEntry, Project, Scan
+from py4DSTEM.gui.state.project import DetectorEntry, Project, Scan, free_letter
 from py4DSTEM.gui.views.brush import Brush, BrushItem
 from py4DSTEM.gui.views.image_panel import ImagePanel
 from py4DSTEM.gui.views.overlays import Overlays

@@ -275,3 +275,54 @@ def test_maps_agree_with_matplotlib(name: str, qapp: Any) -> None:
     expected = mpl.colormaps[name](np.linspace(0, 1, 255))[:, :3] * 255
     assert np.abs(color_table(name)[1:, :3] - expected).max() < 5
     assert not swatch(name).isNull()
+
+
+# ---- room ----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("size", [(900, 300), (300, 900), (560, 460)])
+def test_axes_end_soon_after_the_image(
+    panel: ImagePanel, qtbot: Any, size: tuple[int, int]
+) -> None:
+    panel.set_image(np.zeros((12, 30)), axes=Q)
+    panel.resize(*size)
+    rows, columns = 12, 30
+
+    def shown() -> tuple[float, float]:
+        seen = panel.canvas.box.viewRect()
+        return seen.height() / rows, seen.width() / columns
+
+    qtbot.waitUntil(lambda: max(shown()) <= 1.25)
+    assert min(shown()) == pytest.approx(1.0, abs=0.02)  # it fills the room one way
+    whole = panel.canvas.box.viewRect()
+    assert whole.contains(panel.canvas.pixels.boundingRect().adjusted(0.1, 0.1, -0.1, -0.1))
+    assert whole.center().x() == pytest.approx(14.5, abs=0.1)
+    step = panel.canvas.box.viewPixelSize()
+    assert step[0] == pytest.approx(step[1])
+
+
+def test_long_titles_end_in_dots(panel: ImagePanel) -> None:
+    panel.set_image(np.zeros((4, 6)), title="the sum of a rectangle " * 9)
+    title = panel.row.title
+    assert title.shown.endswith("…") and title.toolTip() == title.text()
+    panel.row.set_title("A")
+    assert title.shown == "A"
+
+
+@pytest.mark.parametrize("wish", ["dark", "light"])
+def test_what_is_switched_on_looks_so(panel: ImagePanel, qapp: Any, wish: str) -> None:
+    from py4DSTEM.gui import theme
+
+    theme.apply(wish)
+    panel.set_image(np.zeros((4, 6)))
+    lock = panel.row.lock
+
+    def middle() -> QtGui.QColor:
+        image = lock.grab().toImage()
+        return QtGui.QColor(image.pixel(3, image.height() // 2))
+
+    off = middle()
+    lock.setChecked(True)
+    on = middle()
+    highlight = lock.palette().color(QtGui.QPalette.ColorRole.Highlight)
+    assert on == highlight
+    apart = sum(abs(a - b) for a, b in zip(on.getRgb(), off.getRgb(), strict=True))
+    assert apart > 60

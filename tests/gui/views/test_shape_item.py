@@ -156,3 +156,41 @@ def test_units_follow_the_calibration(panel: ImagePanel, shapes: Shapes, mouse: 
     mouse.drag(panel.canvas, (20, 38), (20, 42))
     assert item.value.radius == pytest.approx(6.0, abs=0.2)
     assert item.value.center is None
+
+
+# ---- names ---------------------------------------------------------------------------------------
+def test_names_of_segments_lie_outwards_and_apart(panel: ImagePanel, shapes: Shapes) -> None:
+    from py4DSTEM.core.detector import dpc_segments
+
+    known = Calibration(origin_px=(20, 30), probe_radius_px=1.5)
+    to_screen = panel.canvas.viewportTransform()
+    boxes = {}
+    for name, shape in dpc_segments(known).items():
+        item = shapes.add(name, ShapeItem(shape, SIZE, known, name=name))
+        text = QtCore.QRectF(1, -8, 8 * len(name), 10)
+        scene = item.sceneTransform() * to_screen
+        boxes[name] = text.translated(item.name_place(scene, text))
+        middle = scene.map(QtCore.QPointF(30, 20))
+        assert not boxes[name].contains(middle)
+    pairs = [(a, b) for a in boxes for b in boxes if a < b]
+    assert len(pairs) == 6 and not any(boxes[a].intersects(boxes[b]) for a, b in pairs)
+    assert boxes["up"].bottom() < boxes["left"].center().y() < boxes["down"].top()
+    assert boxes["left"].right() < boxes["up"].center().x() < boxes["right"].left()
+
+
+def test_small_shapes_are_named_while_the_mouse_is_there(
+    panel: ImagePanel, shapes: Shapes, mouse: Any
+) -> None:
+    large, _ = put(shapes, Disk(6.0, center=(15, 20)), name="A")
+    small = shapes.add("B", ShapeItem(Disk(0.5, center=(30, 50)), SIZE, name="B"))
+
+    def named(item: ShapeItem) -> bool:
+        return item.names_itself(item.sceneTransform() * panel.canvas.viewportTransform())
+
+    assert named(large) and not named(small)
+    mouse.hover(panel.canvas, 30, 50)
+    assert named(small)
+    mouse.hover(panel.canvas, 5, 5)
+    assert not named(small)
+    shapes.activate("B")
+    assert named(small)
