@@ -230,7 +230,10 @@ def test_reference_scan(shared_data: Path) -> None:
     measured = measure_origin(cube)
     assert measured.method == "disk" and measured.mask.all()
     assert (_rms(_errors(measured, truth)) < 0.05).all()
-    assert (_rms(_errors(measure_origin(cube, method="friedel"), truth)) < 0.05).all()
+    some = np.indices(cube.R_shape).sum(axis=0) % 3 == 0
+    friedel = measure_origin(cube, method="friedel", where=some)
+    assert friedel.mask[some].all()
+    assert (_rms(_errors(friedel, truth)) < 0.05).all()
     blend = measured.fit("plane", blend=True)
     assert (_rms(blend.origin_px - truth) < 0.04).all()
     plane = measured.fit("auto")

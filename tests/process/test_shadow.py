@@ -68,7 +68,14 @@ def test_every_angle_and_both_flips_are_found(rotation: float, flip: bool, scale
     row = measured.curve["misfit_rms"][int(flip)]
     nearest = measured.curve["angles_rad"][row.argmin()]
     assert abs(math.remainder(nearest - rotation, math.pi)) < math.radians(5)
-    under = measure_rotation(cube, shadow=shadow, near_deg=math.degrees(rotation) + 180)
+
+
+def test_the_half_turn_is_that_of_the_given_angle() -> None:
+    cube, shadow = seen(-1.0, True, 1.0, seed=3)
+    measured, under = (
+        measure_rotation(cube, shadow=shadow, **known)
+        for known in ({"defocus": "over"}, {"near_deg": math.degrees(-1.0) + 180})
+    )
     assert abs(off(under.rotation_rad, measured.rotation_rad + math.pi)) < 1e-9
 
 

@@ -183,7 +183,9 @@ class _Images:
             correction,
             beam.radius_px - 1.5,
         )
-        if not (np.ptp(images.image) > 0 and np.ptp(images.values(images.k_px)) > 0):
+        if not (
+            np.ptp(images.image) > 0 and np.ptp(images.values(images.k_px, images.smooth(0.0))) > 0
+        ):
             raise ParameterError("the image of the scan or the shadow in the disk has no contrast")
         return images
 
@@ -200,14 +202,20 @@ class _Images:
         inside = np.hypot(k[:, 0], k[:, 1]) < self.radius_px
         return k[inside]
 
-    def values(self, k: Float, blur_px: float = 0.0) -> Float:
-        """The shadow at offsets (..., 2), blurred within the disk."""
+    def smooth(self, blur_px: float) -> Float:
+        """The shadow, blurred within the disk."""
         from scipy import ndimage  # slow to import
 
         offsets = np.moveaxis(np.indices(self.shadow.shape, dtype=np.float64), 0, -1) - self.center
         disk = (np.linalg.norm(offsets @ self.correction.T, axis=-1) < self.radius_px + 1) * 1.0
         total, weight = (ndimage.gaussian_filter(x, blur_px) for x in (self.shadow * disk, disk))
-        smooth = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
+        smooth: Float = np.divide(total, weight, out=np.zeros_like(total), where=weight > 1e-6)
+        return smooth
+
+    def values(self, k: Float, smooth: Float) -> Float:
+        """What `smooth` returns, at offsets (..., 2)."""
+        from scipy import ndimage  # slow to import
+
         places = k @ np.linalg.inv(self.correction).T + self.center
         values: Float = ndimage.map_coordinates(
             smooth, np.moveaxis(places, -1, 0), order=1, mode="nearest"
@@ -259,11 +267,11 @@ def _coarse(images: _Images) -> list[_Candidate]:
     while radius < _LARGEST_RADIUS * shape.max():
         search = _Search.of(scan - scan.mean(), radius)
         scale = radius * spacing / images.radius_px
-        blur = max(0.5 * spacing / scale, 0.3)
+        smooth = images.smooth(max(0.5 * spacing / scale, 0.3))
         for flip in (False, True):
             for angle in angles:
                 k = search.offsets * (spacing / scale) @ _turn(-angle).T
-                values = images.values(k[..., ::-1] if flip else k, blur)
+                values = images.values(k[..., ::-1] if flip else k, smooth)
                 score, misfit, place = search.best(values)
                 at = place[0] * spacing, place[1] * spacing
                 found.append(_Candidate(flip, float(angle), scale, at, score, misfit))
@@ -305,10 +313,9 @@ class _Search:
         from scipy import fft  # slow to import
 
         inside = np.where(self.inside, template - template[self.inside].mean(), 0.0)
-        one, two = (fft.rfft2(x, self.size).conj() for x in (inside, inside**2))
-        cross, sums, squares = (
-            fft.irfft2(x, self.size) for x in (self.scan * one, self.known * one, self.known * two)
-        )
+        one, two = fft.rfft2(np.stack([inside, inside**2]), self.size).conj()
+        products = np.stack([self.scan * one, self.known * one, self.known * two])
+        cross, sums, squares = fft.irfft2(products, self.size, overwrite_x=True)
         covariance = cross - self.sums * sums / self.count
         product = (self.squares - self.sums**2 / self.count) * (squares - sums**2 / self.count)
         good = self.usable & (product > 1e-12 * product.max()) & (covariance > 0)
@@ -346,7 +353,8 @@ def _refined(images: _Images, start: _Candidate) -> _Match:
     from scipy import ndimage, optimize  # slow to import
 
     k = images.k_px
-    data = images.values(k, 0.5 / start.scale if start.scale < 1 else 0.0)
+    smooth = images.smooth(0.5 / start.scale if start.scale < 1 else 0.0)
+    data = images.values(k, smooth)
     image = images.blurred(0.5 * max(start.scale, 1.0) if start.scale > 1 else 0.0)
     spline = ndimage.spline_filter(image, order=3, mode="nearest")
     bent = k[:, ::-1] if start.flip else k
