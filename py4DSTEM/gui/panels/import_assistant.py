@@ -138,7 +138,7 @@ class ImportAssistant(QtWidgets.QWidget):
         policy = QtWidgets.QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         for box in (self.format, self.guesses):
             box.setSizeAdjustPolicy(policy)
-            box.setMinimumContentsLength(20)
+            box.setMinimumContentsLength(8)
         self.dtype = QtWidgets.QComboBox()
         self.dtype.setEditable(True)
         self.dtype.addItems(DTYPES)
@@ -165,7 +165,7 @@ class ImportAssistant(QtWidgets.QWidget):
         self.map.setChecked(True)
         self.map.setToolTip("Patterns are read from the file when they are needed.")
         self.load.setToolTip("The whole scan is read into memory when it is opened.")
-        self.copy = button("Copy as Python", "Copy the line that opens it like this.", self.code)
+        self.copy = button("Copy Python", "Copy the line that opens it like this.", self.code)
         self.cancel = button("Close", "Leave everything as it is.", self.dismiss)
         self.ok = button("Open", "Open the file as it is set here.", self.open)
         self.choose_button = button("Choose…", "Choose a file.", self.choose)
@@ -207,10 +207,12 @@ class ImportAssistant(QtWidgets.QWidget):
         inside.setLayout(layout)
         area.setWidget(inside)
         area.setWidgetResizable(True)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
         outer = QtWidgets.QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
+        self.setMinimumWidth(320)
 
     def _connect(self) -> None:
         self.format.activated.connect(lambda *_: self._format_chosen())
@@ -353,7 +355,7 @@ class ImportAssistant(QtWidgets.QWidget):
     def _refuse(self, why: str) -> None:
         """Say inline what is wrong; there is nothing to open then."""
         self.scan = None
-        self.problem.say(why)
+        self.problem.say(why.removeprefix(f"{self.path}: "))
         self.notes.say("")
         for thumb in self.thumbs:
             thumb.show_numbers(None)
@@ -487,6 +489,7 @@ def _spin(low: int, high: int, tip: str, suffix: str = "") -> QtWidgets.QSpinBox
     spin.setToolTip(tip)
     spin.setSuffix(suffix)
     spin.setKeyboardTracking(False)
+    spin.setMinimumWidth(64)  # large numbers are rare: the range would ask for more
     return spin
 
 
