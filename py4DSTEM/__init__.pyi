@@ -4,6 +4,8 @@ from py4DSTEM.api import DataCube as DataCube
 from py4DSTEM.api import from_hyperspy as from_hyperspy
 from py4DSTEM.api import read as read
 from py4DSTEM.api import save as save
+from py4DSTEM.batch.runner import RunSummary as RunSummary
+from py4DSTEM.batch.runner import run_recipe as run_recipe
 from py4DSTEM.core.axis import Axis as Axis
 from py4DSTEM.core.calibration import Calibration as Calibration
 from py4DSTEM.core.calibration import Ellipse as Ellipse

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from py4DSTEM import __version__
+from py4DSTEM.batch.previews import write_preview
 from py4DSTEM.batch.provenance import facts
 from py4DSTEM.batch.rundir import RESULT, STEP, step_folder
 from py4DSTEM.io.store import atomic
@@ -76,22 +77,13 @@ def _write(part: Path, made: Made) -> None:
     kept = made.value is not None
     if kept:
         py4DSTEM.save(part / RESULT, made.value)
-        _preview(made.value, part / PREVIEW)
+        write_preview(made.value, part / PREVIEW)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made.log)
     record = {"result": RESULT if kept else None, **made.record, **environment()}
     record |= facts(made.value)
     atomic.write_bytes(part / LOG, lines.encode())
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     atomic.write_bytes(part / STEP, text.encode())
-
-
-def _preview(value: Any, path: Path) -> None:
-    """A picture for people who look into the folder."""
-    try:
-        from py4DSTEM.batch.previews import write_preview
-    except ImportError:
-        return
-    write_preview(value, path)
 
 
 def _put(part: Path, target: Path) -> None:

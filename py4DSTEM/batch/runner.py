@@ -25,7 +25,15 @@ from py4DSTEM.recipe.read import read_recipe, recipe_from_text
 from py4DSTEM.stream.options import CancelToken, RunOptions, available_memory_bytes, parse_bytes
 from py4DSTEM.stream.progress import ProgressHook, reporter
 
-__all__ = ["RunSettings", "RunSummary", "memory_cap", "run_recipe", "with_settings", "work_on"]
+__all__ = [
+    "RunSettings",
+    "RunSummary",
+    "memory_cap",
+    "run_recipe",
+    "steps_again",
+    "with_settings",
+    "work_on",
+]
 
 SMALLEST_CAP = 1_000_000_000
 """Bytes a worker is allowed at least: Python, its libraries and one tile."""
@@ -300,7 +308,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.text = self.recipe.text()
-        self.again = _again(self.recipe, self.settings)
+        self.again = steps_again(self.recipe, self.settings)
         self.cap = memory_cap(self.recipe, self.settings)
         limits = self.recipe.limits
         minutes = limits.timeout_min
@@ -404,7 +412,9 @@ class _Run:
             self._trace(todo, event.get("trace", ""))
             self._failed(todo, event["cause"], event["error"], event.get("rss_bytes"))
             return
-        self._finish(todo, state=event["state"], error="", cause="", rss_bytes=event["rss_bytes"])
+        qc = {"qc": event["qc"]} if event.get("qc") is not None else {}
+        rss = event.get("rss_bytes")
+        self._finish(todo, state=event["state"], error="", cause="", rss_bytes=rss, **qc)
 
     def _gone(self, pool: Any, worker: Worker, code: int | None) -> None:
         todo, words = worker.busy, worker.last_words()
@@ -466,7 +476,7 @@ class _Run:
             self._finish(worker.busy, state="waiting")
 
 
-def _again(recipe: Recipe, settings: RunSettings) -> tuple[str, ...]:
+def steps_again(recipe: Recipe, settings: RunSettings) -> tuple[str, ...]:
     """Steps that are computed whether they are done or not."""
     names = [step.name for step in recipe.step]
     if settings.again_from:

@@ -23,9 +23,10 @@ from typing import Any, TextIO
 
 from py4DSTEM.batch import results
 from py4DSTEM.batch.causes import described
-from py4DSTEM.batch.rundir import RESULT, step_folder
+from py4DSTEM.batch.qc import qc_record
+from py4DSTEM.batch.rundir import RESULT, Results, step_folder
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.errors import Cancelled, CorruptFile, FormatError
+from py4DSTEM.errors import Cancelled, CorruptFile, FileMissing, FormatError
 from py4DSTEM.io.store.atomic import clean_parts
 from py4DSTEM.recipe import execute, keys
 from py4DSTEM.recipe.model import Recipe, all_steps
@@ -82,8 +83,10 @@ def process(job: Job, say: Say, stop: CancelToken) -> None:
     _begin_peak()
     try:
         with limited(job.memory_bytes):
-            state = _File(job, say, stop).work()
-        say("end", state=state, rss_bytes=peak_bytes())
+            file = _File(job, say, stop)
+            state = file.work()
+            qc = file.quality() if state == "done" else None
+        say("end", state=state, rss_bytes=peak_bytes(), qc=qc)
     except Exception as error:
         trace = "".join(traceback.format_exception(error))
         say("end", state="failed", rss_bytes=peak_bytes(), trace=trace, **described(error))
@@ -110,6 +113,7 @@ class _File:
     def __post_init__(self) -> None:
         self.folder = Path(self.job.folder)
         self.recipe = _recipe(self.job.recipe).for_file(self.job.source)
+        _check_kind(self.job.source)
         self.stamp = keys.fingerprint(self.job.source, strict=self.job.strict)
         self.keys: Mapping[str, str] = keys.step_keys(self.recipe, self.stamp)
 
@@ -134,6 +138,11 @@ class _File:
                 self._stage(execution, stage, known)
         self._unchanged()
         return "done"
+
+    def quality(self) -> dict[str, Any]:
+        """The numbers of the results, and what the limits of the recipe say about them."""
+        folders = {name: self.folder / step_folder(name, key) for name, key in self.keys.items()}
+        return qc_record(Results(folders), self.recipe.qc)
 
     def _known(self, name: str) -> bool:
         done = results.complete(self.folder, name, self.keys[name])
@@ -225,6 +234,15 @@ class _File:
                 kind.__name__, str(message)
             )
             yield
+
+
+def _check_kind(source: str) -> None:
+    """A pipe would be waited for, for ever."""
+    if "://" in source or os.path.isfile(source) or os.path.isdir(source):
+        return
+    if os.path.lexists(source):
+        raise FormatError("is no file", path=source, hint="A link to nowhere, a pipe or a device")
+    raise FileMissing("there is no such file", path=source, hint="Look at its name")
 
 
 # ---- limits --------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(import_module("py4DSTEM.gui.launch").main(shown))
     try:
         if args[0] == "run":  # its arguments are the parameters of an operation
-            return _guarded(lambda: import_module("py4DSTEM.cli.run").parse(args[1:]), "run")
+            name = import_module("py4DSTEM.cli.run").which(args[1:])
+            return _guarded(lambda: import_module(f"py4DSTEM.cli.{name}").parse(args[1:]), name)
         return _guarded(lambda: _parser().parse_args(args))
     except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
         return Exit.OK

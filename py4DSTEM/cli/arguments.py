@@ -12,6 +12,7 @@ __all__ = [
     "add_center",
     "add_output",
     "add_reading",
+    "add_run",
     "add_running",
     "add_talking",
 ]
@@ -161,6 +162,76 @@ def _run(parser: argparse.ArgumentParser) -> None:
     """For the list of commands; ``run`` makes its own parser from the step."""
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Of ``run`` with a recipe."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a .toml, or .json, file")
+    parser.add_argument(
+        "inputs", nargs="*", metavar="INPUT",
+        help="files, patterns such as 'data/**/*.h5', or URLs (default: [input] file)",
+    )  # fmt: skip
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="folder of the run")
+    parser.add_argument("-n", "--dry-run", action="store_true", help="say what would be done")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with what is in OUT")
+    again.add_argument("--force", action="store_true", help="compute everything again")
+    again.add_argument(
+        "--from", dest="from_step", metavar="STEP", help="compute STEP and all after it again"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="STEP.PARAMETER=VALUE",
+        help="instead of what the recipe says; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--limit", type=int, metavar="N", help="the first N inputs only")
+    parser.add_argument("--sample", action="store_true", help="with --limit: N drawn by chance")
+    _batch(parser)
+
+
+def _batch(parser: argparse.ArgumentParser) -> None:
+    """Of ``run`` and ``retry``."""
+    group = parser.add_argument_group("running")
+    group.add_argument("-j", "--workers", type=int, metavar="N", help="files at a time (1)")
+    group.add_argument("--mem", metavar="SIZE", help='for all workers together, e.g. "12 GB"')
+    group.add_argument("--timeout", metavar="TIME", help="for one file: 90s, 5m or 2h")
+    group.add_argument("--retries", type=int, metavar="N", help="after a crash or a timeout")
+    group.add_argument("--fail-fast", action="store_true", help="stop after a file has failed")
+    group.add_argument("--strict", action="store_true", help="compare inputs by all their bytes")
+    group.add_argument(
+        "--cluster", metavar="WHERE", help="local, tcp://scheduler:8786 or slurm (Dask)"
+    )
+    group.add_argument(
+        "--progress", choices=("auto", "plain", "json", "none"), default="auto",
+        help="on stderr; auto: a bar, if that is a terminal",
+    )  # fmt: skip
+    _json(parser)
+
+
+def _a_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", metavar="OUT", help="folder of a run")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _a_run(parser)
+    parser.add_argument("--watch", action="store_true", help="again and again until it ends")
+    _json(parser)
+
+
+def _retry(parser: argparse.ArgumentParser) -> None:
+    _a_run(parser)
+    parser.add_argument("--failed", action="store_true", help="not those that were not reached")
+    _batch(parser)
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    _a_run(parser)
+    _json(parser)
+
+
+def _clean(parser: argparse.ArgumentParser) -> None:
+    _a_run(parser)
+    parser.add_argument("--temp", action="store_true", help="unfinished folders only")
+    _json(parser)
+
+
 def _demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", default="py4dstem-demo", metavar="FOLDER")
     parser.add_argument("--seed", type=int, default=0)
@@ -183,7 +254,11 @@ COMMANDS: dict[str, tuple[str, Adder]] = {
     "formats": ("List the formats that can be read and written here.", _json),
     "convert": ("Convert scans of any size to another format.", _convert),
     "view": ("Make one virtual image or mean pattern of a scan, or a figure of a result.", _view),
-    "run": ("Run one operation or analysis on one file.", _run),
+    "run": ("Run a recipe over many files, or one operation on one file.", _run),
+    "status": ("Say how far a run is, and what failed.", _status),
+    "retry": ("Run the files of a run that failed once more.", _retry),
+    "report": ("Write the page and the tables of a run.", _report),
+    "clean": ("Remove what runs have left behind.", _clean),
     "demo": ("Simulate a scan, analyse it, and check against the truth.", _demo),
     "doctor": ("Describe this installation and machine.", _doctor),
     "completion": ("Print a script that completes commands in a shell.", _completion),

@@ -1,4 +1,7 @@
-"""``py4dstem run KIND FILE``: one operation or analysis on one file."""
+"""``py4dstem run KIND FILE``: one operation or analysis on one file.
+
+With a recipe in place of KIND, ``run`` is `py4DSTEM.cli.batch`.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,10 @@ from py4DSTEM.cli.inputs import calibrated, centered, check_output, open_one, ru
 from py4DSTEM.cli.output import Exit, emit, emit_json, say
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["common_parser", "parse", "run", "steps"]
+__all__ = ["common_parser", "parse", "run", "steps", "which"]
 
 USAGE = "py4dstem run KIND FILE [-o OUT] [--parameter value …]"
+RECIPES = "py4dstem run RECIPE.toml INPUT… -o OUT runs a recipe over many files."
 
 
 def parse(args: Sequence[str]) -> argparse.Namespace:
@@ -35,6 +39,12 @@ def parse(args: Sequence[str]) -> argparse.Namespace:
         raise ParameterError(_unknown(kind, unknown[0], parser))
     given = {names[k]: v for k, v in vars(options).items() if k in names and v is not None}
     return argparse.Namespace(kind=kind, step=cls, given=given, **vars(options))
+
+
+def which(args: Sequence[str]) -> str:
+    """The module that runs: a recipe is a file, an operation a name."""
+    first = next((word for word in args if not word.startswith("-")), "")
+    return "batch" if first.lower().endswith((".toml", ".json")) else "run"
 
 
 def _step(kind: str) -> Any:
@@ -93,7 +103,7 @@ def _list(known: dict[str, Any], options: argparse.Namespace) -> int:
     if options.json:
         emit_json({"operations": {kind: schema(cls) for kind, cls in known.items()}})
         return Exit.OK
-    emit(f"{USAGE}; --help after KIND explains it.")
+    emit(f"{USAGE}; --help after KIND explains it.\n{RECIPES}")
     groups: dict[str, list[str]] = {}
     for kind, cls in known.items():
         groups.setdefault(wanted(accepted(cls)), []).append(f"  {kind:<24} {_summary(cls)}")
