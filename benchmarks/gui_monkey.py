@@ -296,7 +296,9 @@ def small_files(folder: Path) -> list[Path]:
     made = []
     for number, shape in enumerate(shapes):
         made.append(folder / f"good{number}.npy")
-        np.save(made[-1], rng.poisson(4, shape).astype([np.uint8, np.uint16, np.float32][number % 3]))
+        np.save(
+            made[-1], rng.poisson(4, shape).astype([np.uint8, np.uint16, np.float32][number % 3])
+        )
     made.append(folder / "nan.npy")
     np.save(made[-1], np.full((4, 3, 12, 12), np.nan, np.float32))
     for name, content in {"empty.npy": b"", "short.npy": b"\x93NUMPY\x01\x00v\x00{'descr'",
@@ -309,7 +311,13 @@ def small_files(folder: Path) -> list[Path]:
 def files_below(folders: list[str]) -> list[Path]:
     """What may be opened: small files of any kind."""
     found = [path for folder in folders for path in sorted(Path(folder).rglob("*"))]
-    return [p for p in found if p.is_file() and p.stat().st_size < LARGEST and p.suffix != ".md"]
+    # One damaged file claims 13 TB in 10 000 x 10 000 positions: its images alone fill a machine.
+    return [
+        path
+        for path in found
+        if path.is_file() and path.stat().st_size < LARGEST and path.suffix != ".md"
+        and "terabytes" not in path.name
+    ]  # fmt: skip
 
 
 def main() -> int:

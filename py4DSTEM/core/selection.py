@@ -49,12 +49,16 @@ class Selection(ABC):
         """Positions selected, (Rx, Ry) bool; where none are, the nearest one of the scan."""
         found = self.inside(*np.indices(R_shape, dtype=np.float64))
         if not found.any():
-            rx, ry = (
-                int(np.clip(np.floor(at + 0.5), 0, size - 1))
-                for at, size in zip(self.middle(), R_shape, strict=True)
-            )
-            found[rx, ry] = True
+            found[self.nearest(R_shape)] = True
         return found
+
+    def nearest(self, R_shape: tuple[int, int]) -> tuple[int, int]:
+        """The position of the scan that is nearest to the middle."""
+        rx, ry = (
+            int(np.clip(np.floor(at + 0.5), 0, size - 1))
+            for at, size in zip(self.middle(), R_shape, strict=True)
+        )
+        return rx, ry
 
 
 @dataclass(frozen=True)

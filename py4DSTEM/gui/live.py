@@ -185,8 +185,7 @@ class Live(QtCore.QObject):
         options = RunOptions(cancel=self.patterns.newer)
         selection = request.scan.selection
         if selection.kind == "point":
-            rx, ry = (int(v[0]) for v in selection.mask(source.cube.R_shape).nonzero())
-            pattern = source.pattern(rx, ry)
+            pattern = source.pattern(*selection.nearest(source.cube.R_shape))
         else:
             mask = selection.mask(source.cube.R_shape)
             pattern = source.selection(mask, request.scan.how, options)

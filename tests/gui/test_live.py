@@ -18,6 +18,7 @@ from py4DSTEM.gui.live import Live, Shown
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import AddDetector, ChangeDetector, Select, SetExpression
 from py4DSTEM.gui.state.project import DetectorEntry
+from py4DSTEM.process.live.scan import LiveScan
 
 
 @pytest.fixture
@@ -109,9 +110,8 @@ def test_a_drag_is_undone_at_once(opened: Desk, qtbot: Any) -> None:
 def test_a_drag_without_caches_becomes_exact_when_it_ends(
     desk: Desk, cube: DataCube, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        live_module, "_prepare", lambda data, options: data.live.coarse(positions=9)
-    )
+    monkeypatch.setattr(LiveScan, "_coarse_positions", lambda self, positions: 9)
+    monkeypatch.setattr(live_module, "_prepare", lambda data, options: data.live.coarse(options))
     desk.session.add_cube(cube)
     qtbot.waitUntil(lambda: desk.settled, timeout=60_000)
     shape = Disk(4, center=(12, 20))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pyqtgraph.Qt import QtCore
 
 from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.detector import Mask
 from py4DSTEM.core.pixels import nearest_filled
 from py4DSTEM.core.slices import ArrayResult, DiffractionSlice, RealSlice, Slice
-from py4DSTEM.errors import Py4DSTEMError
+from py4DSTEM.errors import Cancelled, Py4DSTEMError
 from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.session import OpenScan, Session
 from py4DSTEM.gui.state.commands import ChangeLook
@@ -31,6 +32,7 @@ __all__ = ["KINDS", "ResultPanel"]
 
 NAME = "result"
 _REST_MS = 50
+_MOST_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,9 @@ class _Wish:
     scan: Scan | None = None
     calibration: Calibration | None = None
     data: OpenScan | None = None
+    settled: bool = True
+    com: RealSlice | None = None
+    """The exact centre of mass, once it is known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +72,7 @@ class ResultPanel(ImagePanel):
     """Shows what is made of the image of the scan, of the pattern, or of the detectors.
 
     All of it is made beside the GUI thread; while an image is dragged along, the latest wish is
-    answered first.
+    answered first.  What the caches give only coarsely is made exactly once the mouse is let go.
     """
 
     def __init__(self, session: Session, parent: Any = None) -> None:
@@ -81,7 +86,9 @@ class ResultPanel(ImagePanel):
         self._rest.setInterval(_REST_MS)
         self._rest.timeout.connect(self._rested)
         self._missed = False
-        self._making = Lane(_answer, "result", self)
+        maker = _Maker()
+        self._making = Lane(maker, "result", self)
+        maker.options = RunOptions(cancel=self._making.newer)
         self._making.answered.connect(self._answered)
         self.destroyed.connect(self._making.stop)
         self.set_choices(list(KINDS), self.kind, [kind.text for kind in KINDS.values()])
@@ -89,6 +96,7 @@ class ResultPanel(ImagePanel):
         self.overlays.pictured.connect(lambda _: self.refresh())
         session.stage.showed.connect(self._showed)
         session.changed.connect(self._changed)
+        session.settled.connect(lambda: self.exact or self.refresh())
         self.hovered.connect(lambda place, _: session.stage.hovered.emit(NAME, place))
         self.clicked.connect(lambda x, y: session.stage.clicked.emit(NAME, x, y))
         self.lookChanged.connect(lambda look: session.do(ChangeLook(panel=NAME, look=look)))
@@ -145,10 +153,13 @@ class ResultPanel(ImagePanel):
         if scan is None or data is None or image is None:
             return
         calibration = self.session.calibration(scan.key)
-        self._making.ask(_Wish(self.kind, image, scan, calibration, data))
+        settled = getattr(self.session.history.last, "settled", True)
+        self._making.ask(_Wish(self.kind, image, scan, calibration, data, settled))
 
     # ---- what is shown ---------------------------------------------------------------------------
     def _answered(self, answer: Answer) -> None:
+        if isinstance(answer.error, Cancelled):  # another wish has come, and is answered next
+            return
         if answer.error is not None:
             if not isinstance(answer.error, Py4DSTEMError):
                 self.session.troubled.emit("make the result", answer.error)
@@ -171,14 +182,44 @@ class ResultPanel(ImagePanel):
 
 
 # ---- in the lane ---------------------------------------------------------------------------------
-def _answer(wish: _Wish) -> _Made:
-    return KINDS[wish.kind].make(wish)
+class _Maker:
+    """Makes what is wished for, exactly where the mouse rests; for one thread."""
+
+    def __init__(self) -> None:
+        self.options = RunOptions()
+        self._known: tuple[_Wish, RealSlice] | None = None
+
+    def __call__(self, wish: _Wish) -> Iterator[_Made]:
+        make = KINDS[wish.kind].make
+        found = make(replace(wish, com=self._com_of(wish)))
+        yield found
+        if not found.exact and wish.settled:
+            com = _exact_center_of_mass(wish, self.options)
+            self._known = (wish, com)
+            yield make(replace(wish, com=com))
+
+    def _com_of(self, wish: _Wish) -> RealSlice | None:
+        """What was measured for the same detectors: one pass over the scan is enough."""
+        known = None if self._known is None else self._known[0]
+        same = (
+            known is not None
+            and known.scan is not None
+            and wish.scan is not None
+            and known.data is wish.data
+            and known.calibration is wish.calibration
+            and known.scan.detectors == wish.scan.detectors
+        )
+        if not same:
+            self._known = None
+        return None if self._known is None else self._known[1]
 
 
 def _spectrum(wish: _Wish) -> _Made:
     image = wish.image
     if isinstance(image, RealSlice) and np.iscomplexobj(image.data):
         image = part(image, "length")
+    if image is not None and image.data.size > _MOST_PIXELS:
+        raise Py4DSTEMError("too large for a spectrum along a drag: crop or bin the scan")
     return _Made(wish.kind, power_spectrum(image))  # type: ignore[arg-type]
 
 
@@ -190,23 +231,39 @@ def _cepstrum(wish: _Wish) -> _Made:
 
 def _center_of_mass(wish: _Wish) -> tuple[RealSlice, bool]:
     """Of the patterns under the detectors that are drawn, from the caches."""
-    scan, data, calibration = wish.scan, wish.data, wish.calibration
-    if scan is None or data is None or calibration is None:
+    data, calibration = wish.data, wish.calibration
+    if wish.com is not None:
+        return wish.com, True
+    if data is None or calibration is None:
+        raise Py4DSTEMError("there is no scan")
+    found = _detectors(wish).live(data.live)
+    whole = nearest_filled(found.images, found.rows, found.columns, data.cube.R_shape)
+    return _as_image(whole, calibration), found.exact
+
+
+def _exact_center_of_mass(wish: _Wish, options: RunOptions) -> RealSlice:
+    """The same by the engine, from all positions."""
+    data, calibration = wish.data, wish.calibration
+    if data is None or calibration is None:
+        raise Py4DSTEMError("there is no scan")
+    return _as_image(_detectors(wish).exact(data.cube, options), calibration)
+
+
+def _as_image(com: Any, calibration: Calibration) -> RealSlice:
+    return RealSlice(com, calibration, name="center of mass", labels=("x", "y"))
+
+
+def _detectors(wish: _Wish) -> DetectorView:
+    """Those that count; the whole pattern where none does."""
+    scan, data = wish.scan, wish.data
+    if scan is None or data is None or wish.calibration is None:
         raise Py4DSTEMError("there is no scan")
     counting = {entry.name: entry for entry in scan.detectors if entry.shown}
-    if counting:
-        view = DetectorView(
-            {name: entry.shape for name, entry in counting.items()},
-            {name: entry.weight for name, entry in counting.items()},
-            data.cube.Q_shape,
-            calibration,
-            response="com",
-        )
-        found = view.live(data.live)
-    else:
-        found = data.live.center_of_mass()
-    whole = nearest_filled(found.images, found.rows, found.columns, data.cube.R_shape)
-    return RealSlice(whole, calibration, name="center of mass", labels=("x", "y")), found.exact
+    shapes: dict[str, Any] = {name: entry.shape for name, entry in counting.items()}
+    weights = {name: entry.weight for name, entry in counting.items()}
+    if not counting:
+        shapes, weights = {"all": Mask(np.ones(data.cube.Q_shape))}, {"all": 1.0}
+    return DetectorView(shapes, weights, data.cube.Q_shape, wish.calibration, response="com")
 
 
 def _deflected(wish: _Wish) -> _Made:
