@@ -21,6 +21,7 @@ from py4DSTEM.gui.views.profile import RULER, ProfilePanel
 from py4DSTEM.gui.views.result_panel import KINDS, ResultPanel
 from py4DSTEM.process.cepstrum import cepstrum
 from py4DSTEM.process.deflection import deflection
+from py4DSTEM.process.live.view import DetectorView
 from py4DSTEM.process.idpc import integrate_center_of_mass
 from py4DSTEM.process.line_profile import line_profile
 from py4DSTEM.process.spectrum import power_spectrum
@@ -158,3 +159,46 @@ def test_pictures_of_panels_come_first(session: Session, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: panel.image is not picture)
     session.do(CloseScan(key=session.project.current))
     assert panel.image is None
+
+
+@pytest.mark.parametrize("kind", ["com_x", "icom"])
+def test_results_become_exact_when_the_mouse_rests(
+    kind: str, session: Session, cube: DataCube, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caches give every other row and column here: the engine gives the rest."""
+    from dataclasses import replace
+
+    from py4DSTEM.gui.state.commands import ChangeDetector
+
+    data = session.data(session.project.current)
+    whole, passes = type(data.live).center_of_mass, []
+    exactly = DetectorView.exact
+
+    def coarse(self: Any, weights: Any = None) -> Any:
+        found = whole(self, weights)
+        rows, columns = found.rows[::2], found.columns[::2]
+        images = found.images[:, ::2, ::2]
+        return replace(found, images=images, rows=rows, columns=columns, exact=False)
+
+    monkeypatch.setattr(type(data.live), "center_of_mass", coarse)
+    monkeypatch.setattr(
+        DetectorView, "exact", lambda *given: passes.append(given) or exactly(*given)
+    )
+    data.live.build()
+    panel = shown(qtbot, ResultPanel(session))
+    panel.set_kind(kind)
+    qtbot.waitUntil(lambda: panel._making.idle and panel.exact and panel.image is not None)
+    np.testing.assert_allclose(panel.image, expected_of(kind, session, cube), atol=1e-12)
+    panel.refresh()  # nothing has changed: nothing is measured again
+    qtbot.waitUntil(lambda: panel._making.idle)
+    assert len(passes) == 1 and panel.exact
+    scan = session.project.scan
+    entry = scan.detectors[0]
+    for radius, settled in ((3.0, False), (4.0, False), (4.0, True)):
+        shape = replace(entry.shape, radius=radius)
+        session.do(ChangeDetector(key=scan.key, name=entry.name, shape=shape, settled=settled))
+        session.stage.show("real", session.stage.showing["real"])
+        qtbot.waitUntil(lambda: panel._making.idle and not panel._rest.isActive())
+        assert (len(passes) == 2) == settled
+    qtbot.waitUntil(lambda: panel.exact)
+    np.testing.assert_allclose(panel.image, expected_of(kind, session, cube), atol=1e-12)
