@@ -2,10 +2,10 @@
 
     python gui_monkey.py [--acts N] [--seed S] [--data FOLDER …] [--hours H]
 
-Acts are all actions of the menus that open no dialog of the system, drags and clicks anywhere, keys,
-wheel, other sizes of the window, panels, steps that are run and cancelled, scans that are opened and
-closed, damaged files among them (--data, as many folders as wanted).  The same seed gives the same
-acts, though not at the same moments.
+Acts are all actions of the menus that open no dialog of the system, drags and clicks anywhere,
+keys, wheel, other sizes of the window, panels, steps that are run and cancelled, scans that are
+opened and closed, damaged files among them (--data, as many folders as wanted).  The same seed
+gives the same acts, though not at the same moments.
 """
 
 from __future__ import annotations
@@ -301,8 +301,13 @@ def small_files(folder: Path) -> list[Path]:
         )
     made.append(folder / "nan.npy")
     np.save(made[-1], np.full((4, 3, 12, 12), np.nan, np.float32))
-    for name, content in {"empty.npy": b"", "short.npy": b"\x93NUMPY\x01\x00v\x00{'descr'",
-                          "text.h5": b"no", "noise.mib": bytes(range(256)) * 9}.items():  # fmt: skip
+    no_scans = {
+        "empty.npy": b"",
+        "short.npy": b"\x93NUMPY\x01\x00v\x00{'descr'",
+        "text.h5": b"no",
+        "noise.mib": bytes(range(256)) * 9,
+    }
+    for name, content in no_scans.items():
         made.append(folder / name)
         made[-1].write_bytes(content)
     return [*made, folder / "missing.dm4"]

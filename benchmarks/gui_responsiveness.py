@@ -21,12 +21,13 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Result, clean_environment, status_mib, table, warm_cache
+from common import Result, table, warm_cache
 from gui_desk import Desk, Heartbeat, isolate, resident_mib
 
 
@@ -362,10 +363,8 @@ def _job_rows(desk: Desk, label: str, submit: Callable[[], Any], seconds: float 
     except KeyError:
         return []
     with Heartbeat(desk) as beat:
-        try:
+        with suppress(TimeoutError):
             desk.wait(lambda: not job.active, seconds)
-        except TimeoutError:
-            pass
         rows = gap_rows(label, beat)
         if not job.active:
             if job.state == "failed":
@@ -614,7 +613,8 @@ def _reached(r: dict) -> str:
 
 
 def _line(r: dict) -> str:
-    return f"{r['goal']:>4} {'ok  ' if r['met'] else 'MISS'} {r['what']}: {_reached(r)} ({r['wanted']})"
+    met = "ok  " if r["met"] else "MISS"
+    return f"{r['goal']:>4} {met} {r['what']}: {_reached(r)} ({r['wanted']})"
 
 
 if __name__ == "__main__":
