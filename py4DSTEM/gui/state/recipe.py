@@ -3,67 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from py4DSTEM.core.calibration import Ellipse
 from py4DSTEM.core.expression import signed_sum
-from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.gui.state.forms import all_steps
 from py4DSTEM.gui.state.project import Layer, Made, Project, Result, Scan
-from py4DSTEM.stream.fields import plain_value
+from py4DSTEM.recipe.model import CALIBRATION, SCHEMA, RecipeStep, plain, step_from, worded
 
 __all__ = ["CALIBRATION", "SCHEMA", "RecipeStep", "recipe", "steps_of"]
 
-SCHEMA = 1
-CALIBRATION = "calibration"
-"""``use`` of a step that only states numbers."""
 _LARGEST = 4096  # values of an array in a text that people read
-
-
-@dataclass(frozen=True)
-class RecipeStep:
-    """One ``[[step]]``.
-
-    Parameters
-    ----------
-    use : str
-        Kind of an operation or analysis, or ``"calibration"``.
-    name : str
-        What others call its result.
-    of : str
-        Result that it is applied to; "": the scan.
-    uses : mapping
-        Parameter → result that it is.
-    parameters : mapping
-        As the step's model takes them; of a calibration, as `Calibration.replace` does.
-    calibrates : bool
-        Whether what it measures belongs to the calibration from here on.
-    """
-
-    use: str
-    name: str
-    of: str = ""
-    uses: Mapping[str, str] = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    calibrates: bool = False
-
-    def model(self, **results: Any) -> Any:
-        """The operation or analysis; `results` are the values of `uses` by parameter.
-
-        Raises
-        ------
-        ParameterError
-            Nothing is called so, or its parameters make no sense.
-        """
-        cls = all_steps().get(self.use)
-        if cls is None:
-            raise ParameterError(f"step {self.name!r}: no step is called {self.use!r}")
-        return cls(**self.parameters, **results)
 
 
 # ---- writing -------------------------------------------------------------------------------------
@@ -104,8 +55,10 @@ def recipe(project: Project, key: str) -> str:
 
 
 def _input(scan: Scan) -> dict[str, Any]:
-    options = {name: _plain(v) for name, v in scan.source.options.items() if v is not None}
-    return ({} if scan.source.path is None else {"file": scan.source.path}) | options
+    options = {name: plain(v) for name, v in scan.source.options.items() if v is not None}
+    # Every step was done with the calibration of this file: what the steps lack was in it.
+    file = {} if scan.source.path is None else {"file": scan.source.path, "brings": "any"}
+    return file | options
 
 
 @dataclass
@@ -146,7 +99,7 @@ class _Steps:
 
     def _numbers(self, layer: Layer) -> None:
         measured = getattr(layer.value, "calibration_changes", dict)() if layer.made is None else {}
-        known = {name: _plain(v) for name, v in {**measured, **layer.changes}.items()
+        known = {name: plain(v) for name, v in {**measured, **layer.changes}.items()
                  if v is not None}  # fmt: skip
         for name in [name for name, v in known.items() if _count(v) > _LARGEST]:
             self.left_out.append(f"left out: {name} of {layer.name!r} is a map; measure it instead")
@@ -194,7 +147,7 @@ class _Steps:
         if calibrates:
             step["calibrates"] = True
         given = {n: v for n, v in made.parameters.items() if n not in made.uses}
-        step |= {n: _worded(v) for n, v in given.items() if _matters(made, n, v)}
+        step |= {n: worded(v) for n, v in given.items() if _matters(made, n, v)}
         step |= {n: {"result": of} for n, of in made.uses.items()}
         self._found.append(step)
 
@@ -202,7 +155,7 @@ class _Steps:
 def _shape(detector: Any) -> Any:
     from py4DSTEM.process.virtual import VirtualImages
 
-    return _plain(VirtualImages(detectors={"d": detector}).parameters()["detectors"]["d"])
+    return plain(VirtualImages(detectors={"d": detector}).parameters()["detectors"]["d"])
 
 
 def _matters(made: Made, name: str, value: Any) -> bool:
@@ -211,27 +164,7 @@ def _matters(made: Made, name: str, value: Any) -> bool:
     info = None if cls is None else cls.model_fields.get(name)
     if info is None or info.is_required():
         return value is not None
-    return bool(_plain(info.get_default(call_default_factory=True)) != _plain(value))
-
-
-def _worded(value: Any) -> Any:
-    """TOML has no null: a word stands for it, as on the command line."""
-    return "none" if value is None else _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """A value in the types of TOML; keys without a value are left out."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    if isinstance(value, Ellipse):
-        return [value.a, value.b, value.theta_rad]
-    if isinstance(value, Parameters):
-        value = value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+    return bool(plain(info.get_default(call_default_factory=True)) != plain(value))
 
 
 def _count(value: Any) -> int:
@@ -263,22 +196,4 @@ def steps_of(text: str) -> tuple[RecipeStep, ...]:
     tables = document.get("step", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise ParameterError("steps are written as [[step]]")
-    return tuple(_step(number, table) for number, table in enumerate(tables, 1))
-
-
-def _step(number: int, table: dict[str, Any]) -> RecipeStep:
-    given = dict(table)
-    use, name, of = (given.pop(word, "") for word in ("use", "name", "of"))
-    calibrates = given.pop("calibrates", False)
-    if not use or not all(isinstance(word, str) for word in (use, name, of)):
-        raise ParameterError(f'step {number}: use, name and of are words, as in use = "quality"')
-    uses = {n: v["result"] for n, v in given.items()
-            if isinstance(v, dict) and v.keys() == {"result"}}  # fmt: skip
-    cls = all_steps().get(use)
-    fields = {} if cls is None else cls.model_fields
-    parameters = {
-        n: plain_value(v, fields[n].annotation) if v == "none" and n in fields else v
-        for n, v in given.items()
-        if n not in uses
-    }
-    return RecipeStep(use, name or use, of, uses, parameters, bool(calibrates))
+    return tuple(step_from(table, number) for number, table in enumerate(tables, 1))

@@ -27,6 +27,7 @@ from py4DSTEM.stream.analysis import Analysis
 def run(text: str) -> dict[str, object]:
     """The results of a recipe, by name: as a runner does it."""
     read = tomllib.loads(text)["input"]
+    assert read.pop("brings") == "any"
     cube = py4DSTEM.read(read.pop("file"), **read)
     found: dict[str, object] = {}
     for step in steps_of(text):
