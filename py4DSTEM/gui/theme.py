@@ -14,7 +14,7 @@ DARK = {
     "Text": "#dcdee0", "Button": "#303337", "ButtonText": "#dcdee0", "BrightText": "#ffffff",
     "Highlight": "#3d6fa5", "HighlightedText": "#ffffff", "ToolTipBase": "#303337",
     "ToolTipText": "#dcdee0", "Link": "#6aa9e8", "Light": "#3a3d41", "Midlight": "#34373b",
-    "Mid": "#1f2123", "Dark": "#17181a", "Shadow": "#0e0f10",
+    "Mid": "#1f2123", "Dark": "#17181a", "Shadow": "#7c8086",
 }  # fmt: skip
 LIGHT = {
     "Window": "#f1f2f3", "WindowText": "#1d2023", "Base": "#ffffff", "AlternateBase": "#f6f7f8",
@@ -34,6 +34,9 @@ QDockWidget::title {{ padding: 3px 6px; background: {Midlight}; }}
 QMainWindow::separator {{ background: {Mid}; width: 3px; height: 3px; }}
 QLabel[chip="true"] {{ color: {WindowText}; border: 1px solid #b07c1c; border-radius: 7px;
                        padding: 0px 7px; }}
+QCheckBox::indicator:unchecked, QTreeView::indicator:unchecked, QTableView::indicator:unchecked {{
+    width: 11px; height: 11px; border: 1px solid {Shadow}; border-radius: 2px; background: {Base};
+}}
 QLabel[error="true"] {{ color: #d9583f; }}
 QToolButton:checked {{ color: {HighlightedText}; background: {Highlight};
                        border: 1px solid {Highlight}; border-radius: 3px; padding: 2px 4px; }}
