@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -119,8 +120,7 @@ def run_rows(recipe: Any, inputs: Sequence[str], out: Path, options: argparse.Na
     from py4DSTEM.batch.runner import work_on
     from py4DSTEM.stream.options import RunOptions
 
-    client = _client(options)
-    with _patience() as patience:
+    with _client(options) as client, _patience() as patience:
         summary = work_on(
             recipe, inputs, out, _settings(options),
             RunOptions(progress=_progress(options), cancel=patience), client,
@@ -140,12 +140,13 @@ def run_rows(recipe: Any, inputs: Sequence[str], out: Path, options: argparse.Na
     return Exit.SOME_FAILED if len(summary.done) < len(summary.files) else Exit.OK
 
 
-def _client(options: argparse.Namespace) -> Any:
+def _client(options: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
+    """A client of the cluster that was asked for, or None."""
     if not options.cluster:
-        return None
-    from py4DSTEM.batch.cluster import connect
+        return contextlib.nullcontext()
+    from py4DSTEM.batch.cluster import open_client
 
-    return connect(options.cluster, workers=options.workers, memory=options.mem)
+    return open_client(options.cluster, workers=options.workers)
 
 
 def _report(recipe: Any, out: Path) -> None:
