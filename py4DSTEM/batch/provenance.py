@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from py4DSTEM.core.history import History
 from py4DSTEM.report.quantities import numbers_of
 
-__all__ = ["facts", "history_in", "numbers_in"]
+__all__ = ["facts", "history_in", "numbers_in", "stored_numbers"]
 
 
 def facts(value: Any) -> dict[str, Any]:
@@ -60,3 +62,18 @@ def numbers_in(record: Mapping[str, Any]) -> dict[str, float | None]:
     """The numbers in a ``step.json``."""
     found = record.get("numbers")
     return dict(found) if isinstance(found, Mapping) else {}
+
+
+def stored_numbers(folders: Mapping[str, Path]) -> dict[str, float | None]:
+    """``"step.quantity"`` → number, from the records in the folders of steps.
+
+    No result is read.  Steps without a record that can be read have no numbers.
+    """
+    found: dict[str, float | None] = {}
+    for step, folder in folders.items():
+        try:
+            record = json.loads((folder / "step.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        found |= {f"{step}.{name}": value for name, value in numbers_in(record).items()}
+    return found

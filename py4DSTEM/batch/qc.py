@@ -107,12 +107,13 @@ def judged(
     return tuple(_worst_of(name, numbers, bounds) for name, bounds in limits.items())
 
 
-def qc_record(results: Mapping[str, Any], limits: Mapping[str, Limits]) -> dict[str, Any]:
+def qc_record(numbers: Mapping[str, float | None], limits: Mapping[str, Limits]) -> dict[str, Any]:
     """Numbers and verdicts of a file as plain JSON values: the ``qc`` of its row.
 
     Parameters
     ----------
-    results : mapping of str to result
+    numbers : mapping of str to float or None
+        As `measured` gives them.
     limits : mapping of str to Bounds
 
     Returns
@@ -120,12 +121,11 @@ def qc_record(results: Mapping[str, Any], limits: Mapping[str, Limits]) -> dict[
     dict
         ``level``, ``verdicts`` (as `Verdict.to_dict`) and ``numbers``.
     """
-    numbers = measured(results)
     verdicts = judged(numbers, limits)
     return {
-        "level": worst(v.level for v in verdicts),
+        "level": worst([v.level for v in verdicts]),
         "verdicts": [v.to_dict() for v in verdicts],
-        "numbers": numbers,
+        "numbers": dict(numbers),
     }
 
 

@@ -255,7 +255,7 @@ def methods(found: Sequence[FileSummary]) -> str:
 
 
 def _chosen(summary: FileSummary) -> dict[str, Any]:
-    return {name: record.get("parameters") for name, record in summary.records.items()}
+    return {name: record.get("step") for name, record in summary.records.items()}
 
 
 def _summary_line(cls: Any) -> str:

@@ -16,9 +16,10 @@ from py4DSTEM import __version__
 from py4DSTEM.batch.previews import write_preview
 from py4DSTEM.batch.provenance import facts
 from py4DSTEM.batch.rundir import RESULT, STEP, step_folder
+from py4DSTEM.core.cube import Cube
 from py4DSTEM.io.store import atomic
 
-__all__ = ["Made", "complete", "load", "store"]
+__all__ = ["Made", "complete", "load", "overview", "store"]
 
 PREVIEW, LOG = "preview.png", "log.jsonl"
 
@@ -37,6 +38,8 @@ class Made:
         For ``step.json``.
     log : sequence of mapping
         Lines of ``log.jsonl``.
+    preview : bool
+        Whether people will look: a picture takes longer than many a step.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Made:
     value: Any
     record: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    preview: bool = True
 
 
 def complete(folder: Path, name: str, key: str) -> bool:
@@ -77,13 +81,21 @@ def _write(part: Path, made: Made) -> None:
     kept = made.value is not None
     if kept:
         py4DSTEM.save(part / RESULT, made.value)
-        write_preview(made.value, part / PREVIEW)
+        if made.preview:
+            write_preview(made.value, part / PREVIEW)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made.log)
     record = {"result": RESULT if kept else None, **made.record, **environment()}
-    record |= facts(made.value)
+    record = facts(made.value) | record
     atomic.write_bytes(part / LOG, lines.encode())
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     atomic.write_bytes(part / STEP, text.encode())
+
+
+def overview(folder: Path, cube: Cube) -> None:
+    """A picture of the scan itself, from a few of its patterns, in the folder of the file."""
+    if not (folder / PREVIEW).is_file():
+        with atomic.replacing(folder / PREVIEW) as part:
+            write_preview(cube, part)
 
 
 def _put(part: Path, target: Path) -> None:

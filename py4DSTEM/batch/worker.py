@@ -23,8 +23,9 @@ from typing import Any, TextIO
 
 from py4DSTEM.batch import results
 from py4DSTEM.batch.causes import described
+from py4DSTEM.batch.provenance import facts, stored_numbers
 from py4DSTEM.batch.qc import qc_record
-from py4DSTEM.batch.rundir import RESULT, Results, step_folder
+from py4DSTEM.batch.rundir import RESULT, step_folder
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import Cancelled, CorruptFile, FileMissing, FormatError
 from py4DSTEM.io.store.atomic import clean_parts
@@ -136,13 +137,15 @@ class _File:
                 if self.stop.is_set():
                     return "waiting"
                 self._stage(execution, stage, known)
+            if self.recipe.output.report:
+                results.overview(self.folder, execution.cube)
         self._unchanged()
         return "done"
 
     def quality(self) -> dict[str, Any]:
         """The numbers of the results, and what the limits of the recipe say about them."""
         folders = {name: self.folder / step_folder(name, key) for name, key in self.keys.items()}
-        return qc_record(Results(folders), self.recipe.qc)
+        return qc_record(stored_numbers(folders), self.recipe.qc)
 
     def _known(self, name: str) -> bool:
         done = results.complete(self.folder, name, self.keys[name])
@@ -207,10 +210,15 @@ class _File:
             "name": step.name, "use": step.use, "key": self.keys[step.name],
             "source": self.job.source, "fingerprint": self.stamp, "started": when[0],
             "seconds": when[1], "recipe": self.recipe.name, "step": step.table(),
+            "version": _version(step.use),
             "rss_bytes": peak_bytes(), "warnings": [line["warning"] for line in self.warned],
+            **facts(value),
         }  # fmt: skip
         kept = value if keep and not isinstance(value, Cube) else None
-        made = results.Made(step.name, self.keys[step.name], kept, record, tuple(self.warned))
+        made = results.Made(
+            step.name, self.keys[step.name], kept, record, tuple(self.warned),
+            preview=self.recipe.output.report,
+        )  # fmt: skip
         results.store(self.folder, made)
 
     def _warn(self, kind: str, message: str) -> None:

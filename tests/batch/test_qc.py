@@ -63,7 +63,7 @@ def test_the_unit_is_told():
 def test_record_is_json_and_comes_back():
     results = {"bf": RealSlice(np.array([[1.0, 5.0]])), "no": RealSlice(np.full((2, 3), np.nan))}
     limits = {"bf.image_mean": Bounds(min=10), "image_std": Bounds(max=9)}
-    record = json.loads(json.dumps(qc_record(results, limits), allow_nan=False))
+    record = json.loads(json.dumps(qc_record(measured(results), limits), allow_nan=False))
     assert record["level"] == "red" and record["numbers"]["bf.image_mean"] == 3
     assert record["numbers"]["no.image_mean"] is None
     assert [v.level for v in verdicts_of(record)] == ["red", "yellow"]

@@ -69,7 +69,7 @@ def test_page_of_a_run(real):
     assert "Quality limits: 1 red." in html and "mean.image_mean" in html
     assert "A &lt;b&gt;look&lt;/b&gt;." in html
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
-    assert html.count("<img ") >= 4, "both results of both files"
+    assert html.count("<img ") == 6, "the scan and both results of both files"
 
 
 def test_summary(real):
@@ -111,8 +111,9 @@ def test_provenance_is_complete(real):
         assert {"python", "numpy", "system", "host", "pid", "written"} <= record.keys()
         assert {"numpy", "scipy", "numba"} <= record["history"]["environment"].keys()
         assert record["seconds"] >= 0 and record["started"] > 1.6e9 and record["seeds"] == {}
-        assert tomllib.loads(record["recipe_text"])["step"][0]["use"] == "mean-pattern"
-        assert "parameters" in record and record["warnings"] == []
+        recipe = tomllib.loads(record["history"]["source"]["recipe"])
+        assert recipe["step"][0]["use"] == "mean-pattern"
+        assert record["step"]["use"] == step.use and record["warnings"] == []
         result = run.results(row)[step.name]
         assert result.history.steps[-1].kind == step.use
 
@@ -243,7 +244,7 @@ def test_other_parameters_are_told(made):
         made.file(name)
         path = made.step(name, "mean", RealSlice(np.ones((2, 3))))
         record = json.loads((path / "step.json").read_text(encoding="utf-8"))
-        (path / "step.json").write_text(json.dumps({**record, "parameters": {"edge_px": edge}}))
+        (path / "step.json").write_text(json.dumps({**record, "step": {"edge_px": edge}}))
     write_report(made.folder)
     assert "1 other files had other parameters" in page_of(made.folder)
 
