@@ -31,6 +31,7 @@ from py4DSTEM.recipe.model import (
     RecipeStep,
     all_steps,
     calibration_fields,
+    is_result,
     step_from,
 )
 from py4DSTEM.recipe.physics import (
@@ -52,6 +53,13 @@ from py4DSTEM.units import is_angle, is_length, is_reciprocal
 
 __all__ = ["check_recipe", "parsed"]
 
+_FORMS = {
+    "origin_px": "[qx, qy] in pixels",
+    "ellipse": "[a, b, theta_rad]",
+    "flip": "true or false",
+    "R_pixel_size": "a number, or [x, y]",
+    "Q_pixel_size": "a number, or [x, y]",
+}
 RESERVED = ("input", "output", "limits", "qc")
 """Beginnings of what an override may set; no step is called so."""
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
@@ -217,14 +225,15 @@ class _Checker:
         if faults:
             return
         step = step_from(table, number + 1)
-        yield from self.values(step, table)
-        yield from self.source(step, number)
+        wrong = list(self.values(step))
+        yield from wrong
+        yield from self.source(step)
         made = (object,) if step.use == READ else made_of(step, self.made)
         made = () if made == (object,) else made
         if step.calibrates and not can_calibrate(step, made):
             kind = made[0].__name__
             yield ("calibrates",), f"a {kind} says nothing about the calibration: leave this out"
-        if step.use not in (CALIBRATION, READ):
+        if step.use not in (CALIBRATION, READ) and not wrong:
             yield from self.calibrated(step)
         self.made[step.name] = made
         self.known |= given_by(step, made)
@@ -239,6 +248,9 @@ class _Checker:
         for word in ("use", "name", "of"):
             if word in table and not (isinstance(table[word], str) and table[word].strip()):
                 yield (word,), f"{word} = {shown(table[word])} must be text in quotes"
+        for name, value in table.items():
+            if is_result(value) and not isinstance(value["result"], str):
+                yield (name,), f"{name}: result = {shown(value['result'])} must be text in quotes"
         calibrates = table.get("calibrates", False)
         if not isinstance(calibrates, bool):
             yield ("calibrates",), f"calibrates = {shown(calibrates)} must be true or false"
@@ -247,38 +259,37 @@ class _Checker:
             if use not in known:
                 yield ("use",), f'no step is called "{use}"{nearest(use, known)}'
 
-    def values(self, step: RecipeStep, table: dict[str, Any]) -> Iterator[Fault]:
+    def values(self, step: RecipeStep) -> Iterator[Fault]:
         if step.use == CALIBRATION:
             yield from _calibration_faults(step)
         elif step.use == READ:
             yield from self.file_faults(step)
         else:
-            yield from self.parameters(step, table)
+            yield from self.parameters(step)
 
-    def parameters(self, step: RecipeStep, table: dict[str, Any]) -> Iterator[Fault]:
+    def parameters(self, step: RecipeStep) -> Iterator[Fault]:
         cls = all_steps()[step.use]
-        later = {n: v for n, v in step.parameters.items() if _stands_for(v)}
+        later = {n: v for n, v in step.parameters.items() if _stands_for(cls, n, v)}
         now = {n: v for n, v in step.parameters.items() if n not in later}
         for name, value in later.items():
-            if name in cls.model_fields:
-                yield from self.standing(name, value)
+            yield from self.standing(name, value)
         for path, message in faults_of(cls, now, {**later, **step.uses}):
             if message.startswith("unknown key"):
                 message = unknown("key", str(path[0]), (*cls.model_fields, *STEP_WORDS))
             yield path, message
-        for name, of in {
-            **step.uses,
-            **dict.fromkeys(set(later) - set(cls.model_fields), ""),
-        }.items():
+        for name, of in step.uses.items():
             if name not in cls.model_fields:
                 yield (name,), unknown("key", name, cls.model_fields)
-            elif not isinstance(of, str):
-                yield (name,), f"{name} = {{ result = … }} takes the name of a step in quotes"
             else:
                 yield from self.used(name, of, wanted_by(cls, name))
+        if isinstance(now.get("reference"), str) and step.use == "measure-pixel-size":
+            yield from _standard_faults(now["reference"])
 
-    def standing(self, name: str, value: dict[str, Any]) -> Iterator[Fault]:
-        """``{ file = … }`` and ``{ rect = … }``."""
+    def standing(self, name: str, value: Any) -> Iterator[Fault]:
+        """``{ file = … }``, or a name alone, and ``{ rect = … }``."""
+        if isinstance(value, str):
+            yield from self.there(name, value)
+            return
         if "file" in value:
             yield from self.there(name, value["file"])
             return
@@ -323,7 +334,7 @@ class _Checker:
             made = self.made[name][0].__name__
             yield (
                 (key,),
-                (f'{key}: "{name}" is a {made}, not a {" or ".join(kinds)}{self._instead(kinds)}'),
+                (f'{key}: "{name}" is a {made}, not a {_types(kinds)}{self._instead(kinds)}'),
             )
 
     def _nowhere(self, key: str, name: str) -> str:
@@ -334,12 +345,14 @@ class _Checker:
         return f'{key} = "{name}" is made by no earlier step{nearest(name, self.made)}'
 
     def _instead(self, kinds: tuple[str, ...]) -> str:
+        if "Cube" in kinds:
+            return ': leave "of" out for the scan'
         there = [n for n, made in self.made.items() if made and fits(made, kinds)]
         if there:
             return f' – did you mean "{there[-1]}"?'
         return f" (made by use = {' or '.join(shown(use) for use in makers(kinds)[:3])})"
 
-    def source(self, step: RecipeStep, number: int) -> Iterator[Fault]:
+    def source(self, step: RecipeStep) -> Iterator[Fault]:
         """What it is applied to."""
         if step.use in (CALIBRATION, READ):
             if step.of:
@@ -356,7 +369,7 @@ class _Checker:
                 f"add a [[step]] use = {' or '.join(map(shown, makers(kinds)[:3]))} before it, "
                 'and name that: of = "…"'
             )  # fmt: skip
-            yield (), f"{step.use} works on a {' or '.join(kinds)}, not on the scan: {hint}"
+            yield (), f"{step.use} works on a {_types(kinds)}, not on the scan: {hint}"
 
     def calibrated(self, step: RecipeStep) -> Iterator[Fault]:
         """What it needs to be known of the scan."""
@@ -433,9 +446,27 @@ class _Checker:
                 yield ("override", number, *path), message
 
 
-def _stands_for(value: Any) -> bool:
-    """Whether a file or a rectangle is written instead of an array."""
+def _types(kinds: tuple[str, ...]) -> str:
+    return " or ".join("scan" if kind == "Cube" else kind for kind in kinds)
+
+
+def _stands_for(cls: Any, name: str, value: Any) -> bool:
+    """Whether a file or a rectangle is written instead of a value."""
+    if name not in cls.model_fields:
+        return False
+    if isinstance(value, str):
+        return bool(wanted_by(cls, name))
     return isinstance(value, dict) and (value.keys() == {"file"} or value.keys() == {"rect"})
+
+
+def _standard_faults(name: str) -> Iterator[Fault]:
+    """Of a crystal that is given by its name."""
+    from py4DSTEM.process.calibrate.dspacings import reference_lines
+
+    try:
+        reference_lines(name)
+    except ParameterError as error:
+        yield ("reference",), f"reference = {shown(name)}: {error}"
 
 
 def _unit_faults(units: dict[str, Any]) -> Iterator[Fault]:
@@ -470,8 +501,10 @@ def _calibration_faults(step: RecipeStep) -> Iterator[Fault]:
         try:
             Calibration().replace(**{**with_units, name: value})
             good[name] = value
-        except (ParameterError, ShapeError, TypeError, ValueError) as error:
+        except (ParameterError, ShapeError) as error:
             yield (name,), f"{name} = {shown(value)}: {error}"
+        except (TypeError, ValueError):
+            yield (name,), f"{name} = {shown(value)} must be {_FORMS.get(name, 'a number')}"
     for name in step.uses:
         yield (name,), f"{name}: a step with calibrates = true gives it; here stand numbers"
     for name, fits_unit in (("R_pixel_units", is_length), ("Q_pixel_units", _is_recip)):

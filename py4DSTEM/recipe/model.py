@@ -34,6 +34,7 @@ __all__ = [
     "RecipeUnits",
     "all_steps",
     "calibration_fields",
+    "is_result",
     "plain",
     "step_from",
     "worded",
@@ -374,6 +375,8 @@ class Recipe(Parameters):
             return (first, *rest.split("."))
         from difflib import get_close_matches
 
+        if not rest and first in names:
+            raise ParameterError(f"{key!r} is a whole step: say which parameter, {first}.…")
         close = get_close_matches(first, [*names, "input", "output", "limits", "qc"], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ParameterError(

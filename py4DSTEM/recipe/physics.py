@@ -156,5 +156,12 @@ def fits(made: tuple[type, ...], kinds: tuple[str, ...]) -> bool:
 
 
 def makers(kinds: tuple[str, ...]) -> list[str]:
-    """Kinds of step that make a value of one of some types."""
-    return [use for use in all_steps() if made_by(use) and fits(made_by(use), kinds)]
+    """Kinds of step that make a value of one of some types, those of the first type first.
+
+    >>> makers(("Probe", "LatticeFit"))
+    ['measure-probe', 'fit-lattice']
+    """
+    found = [
+        use for kind in kinds for use in all_steps() if made_by(use) and fits(made_by(use), (kind,))
+    ]
+    return list(dict.fromkeys(found))

@@ -9,7 +9,8 @@ from typing import Any
 
 from py4DSTEM.errors import FileMissing
 from py4DSTEM.recipe.check import check_recipe, parsed
-from py4DSTEM.recipe.model import CALIBRATION, Recipe
+from py4DSTEM.recipe.model import CALIBRATION, READ, Recipe, all_steps
+from py4DSTEM.recipe.physics import wanted_by
 from py4DSTEM.recipe.problem import Problem, RecipeError
 
 __all__ = ["LARGEST_BYTES", "read_recipe", "recipe_from_text", "text_of"]
@@ -110,10 +111,11 @@ def _absolute_step(table: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _absolute_value(name: str, value: Any, table: dict[str, Any], folder: Path) -> Any:
-    from py4DSTEM.recipe.model import READ
-
     if isinstance(value, dict) and value.keys() == {"file"}:
         return {"file": str(folder / value["file"])}
-    if name == "file" and table.get("use") == READ:
-        return str(folder / value)
+    if table["use"] == READ:
+        return str(folder / value) if name == "file" else value
+    cls = all_steps()[table["use"]]
+    if isinstance(value, str) and name in cls.model_fields and wanted_by(cls, name):
+        return {"file": str(folder / value)}
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -80,7 +80,9 @@ def faults_of(
             found = True
             yield (name,), unknown("key", name, fields)
             continue
-        for fault in _of_field(model, name, value):
+        inner = _model_of(fields[name].annotation)
+        nested = inner is not None and isinstance(value, Mapping)
+        for fault in _nested(inner, name, value) if nested else _of_field(model, name, value):
             found = True
             yield fault
     for name, field in fields.items():
@@ -97,6 +99,19 @@ def _of_all(model: type[BaseModel], values: Mapping[str, Any]) -> Iterator[Fault
         where: Path = (name,) if name in values else ()
         start = f"{name} = {shown(values[name])}: " if name in values else ""
         yield where, start + _worded(text)
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field holds, alone or with None."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _nested(model: Any, name: str, value: Mapping[str, Any]) -> Iterator[Fault]:
+    for path, message in faults_of(model, value):
+        yield (name, *path), message
 
 
 def _of_field(model: type[BaseModel], name: str, value: Any) -> Iterator[Fault]:
@@ -132,6 +147,8 @@ def _of_validation(
         path, left = _within(value, problem["loc"])
         places.setdefault(path, []).append((problem, left))
     for path, found in places.items():
+        if any(len(other) > len(path) and other[: len(path)] == path for other in places):
+            continue  # another of the alternatives, for a value that is of the first
         inner = _at(value, path)
         where = ".".join(str(part) for part in (name, *path))
         strange = [p for p, _ in found if p["type"] in _UNKNOWN]
@@ -191,7 +208,8 @@ def _alternatives(found: list[Any], model: type[BaseModel], name: str) -> str:
     words: list[str] = []
     for problem, left in found:
         words.append(_message(problem, left, model, name))
-    return " or ".join(dict.fromkeys(words))
+    first, *others = dict.fromkeys(words)
+    return " or ".join((first, *(word.removeprefix("must be ") for word in others)))
 
 
 _ORDER = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
@@ -199,8 +217,10 @@ _ORDER = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 
 def _message(problem: Any, left: str, model: type[BaseModel], name: str) -> str:
     kind, context = problem["type"], problem.get("ctx", {})
-    if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return f'"{left}" is missing'
+    if kind in _MISSING[:-1]:
+        return (
+            f"value {int(left) + 1} of it is missing" if left.isdigit() else f'"{left}" is missing'
+        )
     if kind == "union_tag_not_found":
         return 'say which shape it is, as in kind = "disk"'
     if kind == "union_tag_invalid":
@@ -238,8 +258,6 @@ def _limits(model: type[BaseModel], name: str) -> str:
 
 
 def _metadata(annotation: Any) -> tuple[Any, ...]:
-    from typing import get_args
-
     inner = [part for part in get_args(annotation) if hasattr(part, "__metadata__")]
     return tuple(entry for part in inner for entry in part.__metadata__)
 
@@ -252,6 +270,9 @@ _PHRASES = (
     ("a valid boolean, unable to interpret input", "true or false"),
     ("a valid number", "a number"), ("a valid integer", "a whole number"),
     ("a valid boolean", "true or false"), ("a valid string", 'text in quotes, as "text"'),
+    ("a valid dictionary or object to extract fields from", "a table, { … }"),
+    ("a valid dictionary or instance of RecipeUnits", "a table, { … }"),
+    ("a valid dictionary or instance of ImageOutput", "a table, { … }"),
     ("a valid dictionary", "a table, { … }"), ("a valid tuple", "a list, [ … ]"),
     ("a valid list", "a list, [ … ]"), ("a finite number", "a finite number"),
     ("Dictionary should have", "must have"), ("Tuple should have", "must have"),
