@@ -144,12 +144,16 @@ def _local(distributed: Any, workers: int | None) -> Any:
 
 def _queued(kind: str, jobs: int, job: JobSettings) -> Any:
     jobqueue = _module("dask_jobqueue", f"a run on {kind}")
-    try:
-        cluster = getattr(jobqueue, QUEUES[kind])(**job.given())
-    except (ValueError, TypeError) as error:
+    config = import_module("dask.config")
+    asked = job.given()
+    known = {name: config.get(f"jobqueue.{kind}.{name}", None) for name in ("cores", "memory")}
+    missing = [name for name, value in {**known, **asked}.items() if name in known and not value]
+    if missing:
         raise ParameterError(
-            f"{kind}: {error}; give cores and memory, or set them in ~/.config/dask/jobqueue.yaml"
-        ) from error
+            f"{kind}: no {' and no '.join(missing)} of a job: set jobqueue.{kind}."
+            f"{missing[0]} in ~/.config/dask/jobqueue.yaml, or give a JobSettings"
+        )
+    cluster = getattr(jobqueue, QUEUES[kind])(**asked)
     cluster.scale(jobs=jobs)
     return cluster
 
