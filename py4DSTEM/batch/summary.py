@@ -18,7 +18,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.errors import CorruptFile, ParameterError
 from py4DSTEM.io.store import atomic
 
-__all__ = ["FileSummary", "errors_csv", "summaries", "summary_csv", "write_text"]
+__all__ = ["FileSummary", "csv_text", "errors_csv", "summaries", "summary_csv", "write_text"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would take a text for a formula by."""
@@ -103,7 +103,7 @@ def summary_csv(found: Sequence[FileSummary]) -> str:
     columns = dict.fromkeys(name for summary in found for name in summary.numbers)
     head = ["file", "source", "state", "quality", "cause", "error", "seconds", "rss_bytes",
             "attempts", "host", "fingerprint", *columns]  # fmt: skip
-    return _csv(head, (_summary_row(summary, columns) for summary in found))
+    return csv_text(head, (_summary_row(summary, columns) for summary in found))
 
 
 def _summary_row(summary: FileSummary, columns: Iterable[str]) -> list[Any]:
@@ -115,7 +115,7 @@ def _summary_row(summary: FileSummary, columns: Iterable[str]) -> list[Any]:
 
 def errors_csv(found: Sequence[FileSummary]) -> str:
     """One row per error, per limit that is not met, and per record that cannot be read."""
-    return _csv(("file", "source", "kind", "step", "cause", "message"), _errors(found))
+    return csv_text(("file", "source", "kind", "step", "cause", "message"), _errors(found))
 
 
 def _errors(found: Sequence[FileSummary]) -> Iterator[list[Any]]:
@@ -132,7 +132,8 @@ def _errors(found: Sequence[FileSummary]) -> Iterator[list[Any]]:
             yield [row.name, row.source, "record", problem.partition(":")[0], "damaged", problem]
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows under a head as CSV; no cell is a formula."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(_cell, head))

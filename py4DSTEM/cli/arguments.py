@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 __all__ = [
     "COMMANDS",
@@ -19,6 +20,7 @@ __all__ = [
 
 Adder = Callable[[argparse.ArgumentParser], None]
 SHELLS = ("bash", "zsh", "fish")
+TEMPLATES = "minimal, first_look, strain"
 
 
 def add_talking(parser: argparse.ArgumentParser) -> None:
@@ -223,6 +225,8 @@ def _retry(parser: argparse.ArgumentParser) -> None:
 
 def _report(parser: argparse.ArgumentParser) -> None:
     _a_run(parser)
+    parser.add_argument("--series", metavar="TABLE.csv",
+                        help="file,<parameter (unit)>: adds trends along a parameter")  # fmt: skip
     _json(parser)
 
 
@@ -230,6 +234,37 @@ def _clean(parser: argparse.ArgumentParser) -> None:
     _a_run(parser)
     parser.add_argument("--temp", action="store_true", help="unfinished folders only")
     _json(parser)
+
+
+def _recipe(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    new = _action(actions, "new", "Write a recipe to begin with.")
+    new.add_argument("template", nargs="?", default="minimal", metavar="TEMPLATE", help=TEMPLATES)
+    new.add_argument(
+        "--set", action="append", default=[], metavar="STEP.PARAMETER=VALUE", help="change a value"
+    )
+    _written(new)
+    check = _action(actions, "check", "Say everything that is wrong with recipes.")
+    check.add_argument("files", nargs="+", metavar="RECIPE")
+    _json(check)
+    explain = _action(actions, "explain", "Say what a recipe will do.")
+    explain.add_argument("file", metavar="RECIPE")
+    explain.add_argument("--for", dest="input", metavar="FILE", help="with its overrides")
+    _json(explain)
+    _written(_action(actions, "show-schema", "Print the JSON Schema of recipes, for editors."))
+    result = _action(actions, "from-result", "Write the recipe that makes a result again.")
+    result.add_argument("file", metavar="RESULT")
+    _written(result)
+
+
+def _action(actions: Any, name: str, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=about, description=about)
+    return parser
+
+
+def _written(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--out", metavar="FILE", help="instead of stdout")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def _demo(parser: argparse.ArgumentParser) -> None:
@@ -259,6 +294,7 @@ COMMANDS: dict[str, tuple[str, Adder]] = {
     "retry": ("Run the files of a run that failed once more.", _retry),
     "report": ("Write the page and the tables of a run.", _report),
     "clean": ("Remove what runs have left behind.", _clean),
+    "recipe": ("Write, check and explain recipes.", _recipe),
     "demo": ("Simulate a scan, analyse it, and check against the truth.", _demo),
     "doctor": ("Describe this installation and machine.", _doctor),
     "completion": ("Print a script that completes commands in a shell.", _completion),

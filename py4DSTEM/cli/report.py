@@ -12,8 +12,10 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> int:
     """Write them, and say where the page is."""
     from py4DSTEM.batch.report import write_report
+    from py4DSTEM.batch.series import Series
 
-    page = write_report(options.out)
+    series = None if options.series is None else Series.from_csv(options.series)
+    page = write_report(options.out, series=series)
     if options.json:
         emit_json({"out": options.out, "report": str(page)})
     else:

@@ -8,34 +8,19 @@ import tomllib
 
 import numpy as np
 import pytest
+from madekit import TEXT, Made, made
 
 import py4DSTEM
 from py4DSTEM import DataCube, History, ParameterError, RealSlice
-from py4DSTEM.batch import report, results
+from py4DSTEM.batch import report
 from py4DSTEM.batch.previews import write_preview
 from py4DSTEM.batch.report import write_report
 from py4DSTEM.batch.rundir import RunDirectory
-from py4DSTEM.batch.state import State
 from py4DSTEM.batch.summary import summaries
 from py4DSTEM.recipe.model import Recipe
 
+__all__ = ["made"]
 ATTACK = '"><script>alert(1)</script>'
-TEXT = """
-schema = 1
-name = "look"
-about = "A <b>look</b>."
-
-[[step]]
-use = "mean-pattern"
-name = "mean"
-
-[[step]]
-use = "center-of-mass"
-name = "com"
-
-[qc]
-"mean.image_mean" = { min = 8 }
-"""
 
 
 # ---- a real run ----------------------------------------------------------------------------------
@@ -130,36 +115,6 @@ def test_only_a_run_has_a_report(tmp_path):
 
 
 # ---- made by hand --------------------------------------------------------------------------------
-class Made:
-    """A run directory without a run."""
-
-    def __init__(self, folder, text=TEXT):
-        self.folder = folder
-        (folder / "files").mkdir(parents=True)
-        (folder / "run.toml").write_text(text, encoding="utf-8")
-        self.state = State(folder / "state.sqlite")
-
-    def file(self, name, **values):
-        given = {"source": f"/data/{name}", "state": "done", "seconds": 1.0}
-        self.state.file(name, **{**given, **values})
-        (self.folder / "files" / name).mkdir()
-
-    def step(self, file, name, value, position=0):
-        record = {"name": name, "use": "mean-pattern", "parameters": {}, "warnings": ["dim"]}
-        made = results.Made(name, "0" * 64, value, record)
-        path = results.store(self.folder / "files" / file, made)
-        self.state.step(file, name, use="mean-pattern", state="done", key="0" * 64,
-                        position=position, path=path.name, seconds=0.5)  # fmt: skip
-        return path
-
-
-@pytest.fixture
-def made(tmp_path):
-    run = Made(tmp_path / "out")
-    yield run
-    run.state.close()
-
-
 def test_everything_from_files_is_escaped(made):
     history = History().then(ATTACK, {ATTACK: ATTACK}, cites=(ATTACK,))
     made.file("a", source=f"/data/{ATTACK}", note=ATTACK)
