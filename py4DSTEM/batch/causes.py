@@ -30,7 +30,9 @@ def cause_of(error: BaseException) -> str:
     number = getattr(error, "errno", None) or getattr(inner, "errno", None)
     if isinstance(error, MemoryError):
         return "memory"
-    if isinstance(error, OSError) and number in _FULL:
+    # A store that stopped before the system had to says so without a number.
+    stopped = isinstance(error, errors.StoreError) and number is None
+    if stopped or (isinstance(error, OSError) and number in _FULL):
         return "disk"
     table: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
         ((FileNotFoundError,), "missing"),

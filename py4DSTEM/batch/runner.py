@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -472,8 +473,9 @@ class _Run:
     def _put_back(self, pool: Any) -> None:
         """What was in flight when the run was broken off waits again."""
         self.interrupted = True
-        for worker in pool.busy():
-            self._finish(worker.busy, state="waiting")
+        with contextlib.suppress(StoreError):  # what broke it off is what matters
+            for worker in pool.busy():
+                self._finish(worker.busy, state="waiting")
 
 
 def steps_again(recipe: Recipe, settings: RunSettings) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ and the report look at.  One process writes, any number read while it does (WAL)
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from py4DSTEM.errors import CorruptFile
+from py4DSTEM.errors import CorruptFile, StoreError
 
 __all__ = ["STATES", "FileRow", "State", "StepRow", "read_rows"]
 
@@ -220,8 +221,19 @@ def _said(path: Path) -> Iterator[None]:
     """Errors of SQLite in our words."""
     try:
         yield
+    except sqlite3.OperationalError as error:
+        raise _unwritable(path, error) from error
     except sqlite3.Error as error:
-        full = "full" in str(error)
-        hint = "Free some space, then --resume" if full else (
-            "Remove it and --resume: the results in files/ are found again")  # fmt: skip
-        raise CorruptFile(f"the state of the run: {error}", path=path, hint=hint) from error
+        raise CorruptFile(
+            f"the state of the run: {error}", path=path,
+            hint="Remove it, then --resume: the results in files/ are found again",
+        ) from error  # fmt: skip
+
+
+def _unwritable(path: Path, error: sqlite3.OperationalError) -> StoreError:
+    """SQLite says "disk I/O error" also of a file that has become too large."""
+    full = "full" in str(error) or "I/O" in str(error)
+    hint = "Free some space" if full else "Look at the permissions, and whether the disk has locks"
+    found = StoreError(f"the state of the run: {error}", path=path, hint=f"{hint}, then --resume")
+    found.errno = errno.ENOSPC if full else None
+    return found

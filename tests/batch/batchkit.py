@@ -1,0 +1,151 @@
+"""Tiny inputs, and what a run directory holds, for comparison."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import py4DSTEM
+from py4DSTEM.batch.rundir import RunDirectory
+
+RECIPE = """schema = 1
+name = "look"
+[[step]]
+use = "mean-pattern"
+name = "mean"
+[[step]]
+use = "virtual-images"
+name = "images"
+detectors = { bf = { kind = "disk", center = [4, 5], radius = 3 } }
+[[step]]
+use = "combine-images"
+name = "image"
+of = "images"
+expression = "2 * bf"
+[output]
+report = false
+"""
+
+
+def write_scan(path: Path, seed: int = 0) -> Path:
+    """A scan of (2, 3) patterns of (8, 10)."""
+    patterns = np.random.default_rng(seed).poisson(4, (2, 3, 8, 10)).astype(np.uint16)
+    py4DSTEM.save(path, py4DSTEM.DataCube(patterns))
+    return path
+
+
+def contents(out: Path) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    """The numbers of all results: file → step → array."""
+    directory = RunDirectory(out)
+    return {
+        row.name: {name: _numbers(value) for name, value in directory.results(row).items()}
+        for row in directory.files()
+    }
+
+
+def _numbers(value: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(getattr(value, "data", value))
+
+
+def assert_same(one: Path, other: Path) -> None:
+    """Both hold the same bits for the same steps."""
+    a, b = contents(one), contents(other)
+    assert a.keys() == b.keys()
+    for name, results in a.items():
+        assert results.keys() == b[name].keys(), name
+        for step, numbers in results.items():
+            np.testing.assert_array_equal(numbers, b[name][step], err_msg=f"{name} {step}")
+
+
+def leftovers(out: Path) -> list[Path]:
+    """Unfinished files and folders."""
+    return sorted(path for path in out.rglob("*.part-*"))
+
+
+def times(out: Path) -> dict[Path, int]:
+    """When every file was last changed, apart from what readers of the state share."""
+    found = (path for path in out.rglob("*") if not path.name.endswith(("-shm", "-wal")))
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+class Disturbed:
+    """A run on the command line whose processes are killed.
+
+    Every stage that begins writes a line to `log`, so that what was done twice can be counted.
+    """
+
+    def __init__(
+        self, recipe: Path, inputs: list[Path], out: Path, *, log: Path, slow_s: float
+    ) -> None:
+        self._words = ["run", str(recipe), *map(str, inputs), "-o", str(out), "--retries", "5"]
+        self._out, self._log, self.kills = out, log, 0
+        faulty = Path(__file__).with_name("faulty_worker.py")
+        self._program = (
+            "import sys; from py4DSTEM.batch import pool; from py4DSTEM.cli import main; "
+            f"pool.COMMAND = (sys.executable, {str(faulty)!r}); sys.exit(main())"
+        )
+        self._environment = {**os.environ, "STAGE_LOG": str(log), "SLOW_STEP_S": str(slow_s)}
+        self._workers: set[int] = set()
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """The runner, in a process group of its own."""
+        resume = ["--resume"] if (self._out / "run.toml").exists() else []
+        return subprocess.Popen(
+            [sys.executable, "-c", self._program, *self._words, *resume],
+            env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def run(self, victim: str = "", after_s: float = 0.0) -> int:
+        """Run to the end, or until `victim` was killed so long after a stage began."""
+        begun = self.stages()
+        process = self.start()
+        while victim and process.poll() is None and self.stages() == begun:
+            time.sleep(0.01)
+        time.sleep(after_s)
+        self._workers.update(children(process.pid))
+        if victim == "runner" and process.poll() is None:
+            process.kill()
+            self.kills += 1
+        elif victim == "worker" and process.poll() is None:
+            for pid in children(process.pid)[:1]:
+                os.kill(pid, signal.SIGKILL)
+                self.kills += 1
+        return process.wait(120)
+
+    def stages(self) -> int:
+        """How many have begun."""
+        return len(self._log.read_text().splitlines()) if self._log.exists() else 0
+
+    def stages_again(self, *, stages: int) -> int:
+        """How many were begun more than once."""
+        return self.stages() - stages
+
+    def orphans(self, within_s: float = 5.0) -> list[int]:
+        """Workers that are alive though their runner is not."""
+        until = time.monotonic() + within_s
+        while (alive := [pid for pid in self._workers if _alive(pid)]) and time.monotonic() < until:
+            time.sleep(0.05)
+        return alive
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
