@@ -182,7 +182,9 @@ class Live(QtCore.QObject):
     def _pattern_parts(self, request: Request) -> Parts:
         start = time.perf_counter()
         source = self._pattern_source(request.data)
-        options = RunOptions(cancel=self.patterns.newer)
+        # Along a drag there is always a newer request: what gave way to it would never be shown.
+        lane = self.patterns
+        options = RunOptions(cancel=lane.newer if request.settled else lane.ending)
         selection = request.scan.selection
         if selection.kind == "point":
             pattern = source.pattern(*selection.nearest(source.cube.R_shape))

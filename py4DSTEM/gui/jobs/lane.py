@@ -35,6 +35,16 @@ class _Newer:
         return self.lane._pending is not None or self.lane._stopped
 
 
+@dataclass(frozen=True)
+class _Ending:
+    """A cancel token: whether the lane is to end."""
+
+    lane: Lane
+
+    def is_set(self) -> bool:
+        return self.lane._stopped
+
+
 class Lane(QtCore.QObject):
     """Answers requests off the GUI thread, the latest first.
 
@@ -78,6 +88,11 @@ class Lane(QtCore.QObject):
     def newer(self) -> _Newer:
         """Set while a newer request waits: for work that may be left unfinished."""
         return _Newer(self)
+
+    @property
+    def ending(self) -> _Ending:
+        """Set once the lane was stopped: for work that is finished otherwise."""
+        return _Ending(self)
 
     def ask(self, request: Any) -> int:
         """Replace whatever waits by `request`; the number its answer will carry."""
