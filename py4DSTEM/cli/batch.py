@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import signal
 import sys
@@ -11,7 +10,7 @@ import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from py4DSTEM.cli import arguments
 from py4DSTEM.cli.output import ERROR, Exit, emit, emit_json, human_bytes, quiet, say, stop_token
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["parse", "row_of", "run", "run_rows", "summary_lines"]
+__all__ = ["parse", "row_of", "run", "run_rows", "setting", "summary_lines"]
 
 USAGE = "py4dstem run RECIPE.toml INPUT… -o OUT [--resume] [-n] [-j N]"
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -43,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     from py4DSTEM.batch.runner import with_settings
     from py4DSTEM.recipe.read import read_recipe
 
-    recipe = with_settings(read_recipe(options.recipe), dict(map(_setting, options.set)))
+    recipe = with_settings(read_recipe(options.recipe), dict(map(setting, options.set)))
     inputs = sample(_inputs(options, recipe, find_inputs), options.limit, spread=options.sample)
     if options.dry_run:
         return _dry(recipe, inputs, options)
@@ -54,10 +53,10 @@ def _inputs(options: argparse.Namespace, recipe: Any, find: Callable[..., Any]) 
     return find(options.inputs or ([recipe.input.file] if recipe.input.file else []))
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
     """``step.key=value``, the value as in TOML; what is none is a word.
 
-    >>> _setting("bragg.min_spacing=4"), _setting("look.kind=mean")
+    >>> setting("bragg.min_spacing=4"), setting("look.kind=mean")
     (('bragg.min_spacing', 4), ('look.kind', 'mean'))
     """
     key, equals, value = text.partition("=")
@@ -140,10 +139,10 @@ def run_rows(recipe: Any, inputs: Sequence[str], out: Path, options: argparse.Na
     return Exit.SOME_FAILED if len(summary.done) < len(summary.files) else Exit.OK
 
 
-def _client(options: argparse.Namespace) -> contextlib.AbstractContextManager[Any]:
-    """A client of the cluster that was asked for, or None."""
+def _cluster(options: argparse.Namespace) -> Any:
+    """The client of ``--cluster``, for a with block."""
     if not options.cluster:
-        return contextlib.nullcontext()
+        return nullcontext()
     from py4DSTEM.batch.cluster import open_client
 
     return open_client(options.cluster, workers=options.workers)
@@ -153,12 +152,10 @@ def _report(recipe: Any, out: Path) -> None:
     """The page of a run; a page that cannot be made does not take the results with it."""
     if not recipe.output.report:
         return
-    try:
-        from py4DSTEM.batch.report import write_report
+    from py4DSTEM.batch.report import write_report
 
+    try:
         say(f"report: {write_report(out)}")
-    except ImportError:
-        return
     except Exception as error:
         say(f"note: no report was written: {type(error).__name__}: {error}")
 

@@ -13,7 +13,7 @@ from batchkit import Disturbed, children, leftovers
 
 from py4DSTEM.batch.rundir import RunDirectory
 from py4DSTEM.cli import main
-from py4DSTEM.cli.batch import _setting, seconds
+from py4DSTEM.cli.batch import seconds, setting
 from py4DSTEM.errors import ParameterError
 
 Scans = tuple[Path, ...]
@@ -126,8 +126,8 @@ def test_signals(
 
 
 def test_values_of_set_and_timeout() -> None:
-    assert _setting("a.b=[1, 2]") == ("a.b", [1, 2])
-    assert _setting("a.b=word") == ("a.b", "word")
+    assert setting("a.b=[1, 2]") == ("a.b", [1, 2])
+    assert setting("a.b=word") == ("a.b", "word")
     assert [seconds(text) for text in ("90", "1.5m", "2h", "1d")] == [90, 90, 7200, 86400]
     for wrong in ("", "h", "-3s", "0", "1y", "nan"):
         with pytest.raises(ParameterError):
