@@ -4,8 +4,11 @@ from py4DSTEM.api import DataCube as DataCube
 from py4DSTEM.api import from_hyperspy as from_hyperspy
 from py4DSTEM.api import read as read
 from py4DSTEM.api import save as save
+from py4DSTEM.batch.report import write_report as write_report
+from py4DSTEM.batch.rundir import RunDirectory as RunDirectory
 from py4DSTEM.batch.runner import RunSummary as RunSummary
 from py4DSTEM.batch.runner import run_recipe as run_recipe
+from py4DSTEM.batch.series import Series as Series
 from py4DSTEM.core.axis import Axis as Axis
 from py4DSTEM.core.calibration import Calibration as Calibration
 from py4DSTEM.core.calibration import Ellipse as Ellipse
@@ -151,6 +154,8 @@ from py4DSTEM.process.virtual import combine_images as combine_images
 from py4DSTEM.process.virtual import detector_presets as detector_presets
 from py4DSTEM.process.virtual import virtual_image as virtual_image
 from py4DSTEM.process.virtual import virtual_images as virtual_images
+from py4DSTEM.recipe.model import Recipe as Recipe
+from py4DSTEM.recipe.read import read_recipe as read_recipe
 from py4DSTEM.stream.engine import run as run
 from py4DSTEM.stream.operation import Operation as Operation
 from py4DSTEM.stream.options import RunOptions as RunOptions

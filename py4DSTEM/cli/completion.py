@@ -67,7 +67,17 @@ def words() -> Mapping[str, list[str]]:
         add(parser)
         arguments.add_talking(parser)
         table[name] = _options(parser)
-    return table | {"run": _steps() + _run_options(), "completion": list(arguments.SHELLS)}
+    more = {"run": _steps() + _run_options(), "completion": list(arguments.SHELLS)}
+    return table | more | {"recipe": _recipe_words()}
+
+
+def _recipe_words() -> list[str]:
+    """Actions, templates, and the options of all actions."""
+    parser = argparse.ArgumentParser()
+    arguments.COMMANDS["recipe"][1](parser)
+    actions = next(a.choices for a in parser._actions if isinstance(a.choices, dict))
+    options = {option for action in actions.values() for option in _options(action)}
+    return [*actions, *arguments.TEMPLATES.split(", "), *sorted(options)]
 
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:

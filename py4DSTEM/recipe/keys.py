@@ -11,6 +11,7 @@ from typing import Any
 
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.errors import Py4DSTEMError
+from py4DSTEM.io.remote import is_url, remote_fingerprint
 from py4DSTEM.recipe.model import CALIBRATION, Recipe, RecipeStep, all_steps, plain
 
 __all__ = ["StepKeys", "fingerprint", "step_keys"]
@@ -39,6 +40,8 @@ def fingerprint(path: str | os.PathLike[str], strict: bool = False) -> str:
     OSError
         It cannot be read.
     """
+    if is_url(path):
+        return remote_fingerprint(str(path))
     path = Path(path)
     if path.is_dir():
         return _of_folder(path, strict)

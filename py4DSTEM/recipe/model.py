@@ -274,7 +274,7 @@ class Recipe(Parameters):
     <BLANKLINE>
     """
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     name: str = ""
     about: str = ""
     input: RecipeInput = RecipeInput()

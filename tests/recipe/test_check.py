@@ -148,7 +148,8 @@ def test_lines_of_tricky_toml() -> None:
     assert tomllib.loads(TRICKY)["b c"][1]["l"] == [1, 2]
     lines = lines_of_toml(TRICKY)
     known = {
-        ("a",): 2, ("b c",): 4, ("b c", 1, "l"): 5, ("b c", 1, "l", 1): 6, ("t", "u v", "w", "x"): 8,
+        ("a",): 2, ("b c",): 4, ("b c", 1, "l"): 5, ("b c", 1, "l", 1): 6,
+        ("t", "u v", "w", "x"): 8,
         ("s", 0): 9, ("s", 0, "p"): 10, ("s", 0, "inner", 0, "q"): 13, ("s", 1): 14,
         ("s", 1, "sub", "r"): 16,
     }  # fmt: skip
