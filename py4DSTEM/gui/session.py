@@ -326,6 +326,7 @@ class Session(QtCore.QObject):
         *,
         of: str = "",
         name: str = "",
+        where: Any = None,
         done: Callable[[Any], None] | None = None,
     ) -> Job:
         """Run an operation or analysis as a job; its value becomes a result of the scan.
@@ -337,17 +338,18 @@ class Session(QtCore.QObject):
             Name of the result that it is applied to; "": the scan.
         name : str
             Of the new result; "": the kind of the step.
+        where : Selection, optional
+            Scan positions that count, for operations on the scan itself; None: all.
         done : callable, optional
             Takes the value instead of it being kept as a result.
         """
         key = self.project.current
         value = self.value_of(key, of)
-        given = ((field, getattr(step, field)) for field in type(step).model_fields)
-        made = self.project.get(key).made_by(step.kind, step.parameters(), of, given)
+        made = self.project.get(key).made_by(step, of, where)
         wish = name or step.kind.replace("-", " ")
         return self.jobs.submit(
             step.kind.replace("-", " "),
-            lambda options: applied(step, value, options),
+            lambda options: applied(step, value, options, where),
             done=done or (lambda found: self.keep(wish, found, made, key)),
             failed=lambda error: self.troubled.emit(step.kind.replace("-", " "), error),
         )
@@ -378,12 +380,18 @@ class Session(QtCore.QObject):
         return free
 
 
-def applied(step: Described, value: Any, options: RunOptions) -> Any:
-    """What a step makes of a value: operations go through the engine, analyses apply themselves."""
+def applied(step: Described, value: Any, options: RunOptions, where: Any = None) -> Any:
+    """What a step makes of a value: operations go through the engine, analyses apply themselves.
+
+    `where` selects scan positions; analyses choose their own.
+    """
     if isinstance(step, Analysis):
+        if where is not None:
+            raise ParameterError(f"{step.kind} takes no selected positions")
         step.check(value)
         return step.apply(value, options)
-    return run(step, value, options=options)  # type: ignore[arg-type]
+    mask = None if where is None else where.mask(value.R_shape)
+    return run(step, value, where=mask, options=options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)

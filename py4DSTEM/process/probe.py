@@ -338,9 +338,9 @@ def measure_probe(
     source : (Qx, Qy) array, DiffractionSlice or DataCube
         A pattern; a vacuum scan; or a scan of a specimen with vacuum somewhere.  NaN pixels are
         left out.
-    where : (Rx, Ry) bool or "auto", optional
-        Scan positions to average; ``"auto"``: those with the largest share of their electrons in
-        the direct beam.  None: all.
+    where : (Rx, Ry) bool, ((x0, x1), (y0, y1)) or "auto", optional
+        Scan positions to average, as a mask or a rectangle; ``"auto"``: those with the largest
+        share of their electrons in the direct beam.  None: all.
     options : RunOptions, optional
 
     Returns
@@ -382,8 +382,8 @@ def measure_probe(
     [31.2, 30.7, 6.0]
     """
     value = source if isinstance(source, DiffractionSlice | Cube) else _as_slice(source)
-    if where is None or isinstance(where, str):
-        return MeasureProbe(where=where).apply(value, options)
+    if where is None or isinstance(where, str) or _is_rectangle(where):
+        return MeasureProbe(where=where).apply(value, options)  # type: ignore[arg-type]
     if not isinstance(value, Cube):
         raise ParameterError("where= chooses scan positions: a single pattern has none")
     chosen = np.asarray(where)
@@ -394,6 +394,12 @@ def measure_probe(
     given = {"positions": int(chosen.sum()), "of": int(chosen.size)}
     history = value.history.then(MeasureProbe.kind, {"where": given}, MeasureProbe.version)
     return _in_scan(value, chosen, given, history, options)
+
+
+def _is_rectangle(where: ArrayLike) -> bool:
+    """Whether these are ends of rows and columns; a mask holds bools."""
+    ends = np.asarray(where)
+    return ends.shape == (2, 2) and ends.dtype.kind in "iu"
 
 
 def _as_slice(source: ArrayLike) -> DiffractionSlice:

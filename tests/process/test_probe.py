@@ -224,6 +224,7 @@ def test_vacuum_is_found() -> None:
     assert probe.center == pytest.approx(given.center, abs=0.1)
     assert given.history.steps[-1].parameters == {"where": {"positions": 40, "of": 120}}
     assert MeasureProbe(where=((0, 10), (0, 4))).apply(cube).center == given.center
+    assert measure_probe(cube, where=((0, 10), (0, 4))).center == given.center
 
 
 def test_no_vacuum_in_the_scan() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import partial
 from typing import Any
 
@@ -12,17 +13,17 @@ from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.panels.bragg_controls import RANGES, ProbePicker, sliders
 from py4DSTEM.gui.panels.bragg_tiles import FOUND, REASON_COLORS, Bars, TileView
-from py4DSTEM.gui.panels.bragg_work import Bench, Shown, Wish
+from py4DSTEM.gui.panels.bragg_work import Bench, Shown, Wish, measured_probe, probe_step
 from py4DSTEM.gui.panels.parts import JobLine, Note, button, copy_text
 from py4DSTEM.gui.panels.step_code import code_of_step, recipe_with
 from py4DSTEM.gui.panels.step_form import StepForm
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.stage import Marks
 from py4DSTEM.gui.state.forms import fields_of
-from py4DSTEM.gui.state.project import Scan
+from py4DSTEM.gui.state.project import Made, Scan
 from py4DSTEM.process.bragg.detect import FindBraggDisks
 from py4DSTEM.process.bragg.preview import REASONS, spread_positions
-from py4DSTEM.process.probe import Probe, measure_probe
+from py4DSTEM.process.probe import MeasureProbe, Probe
 
 __all__ = ["BraggPanel"]
 
@@ -55,7 +56,7 @@ class BraggPanel(QtWidgets.QWidget):
         self._lay_out()
         self._lane = lane = Lane(Bench(), "bragg")
         lane.answered.connect(self._answered)
-        self.destroyed.connect(lambda *_: lane.stop())
+        weakref.finalize(self, lane.stop)
         session.changed.connect(self._changed)
         session.opened.connect(self._changed)
         session.stage.clicked.connect(self._clicked)
@@ -81,6 +82,14 @@ class BraggPanel(QtWidgets.QWidget):
         self.more_button.setToolTip("Refinement, kernel, camera, mask, and how defaults are found.")
         self.more_button.toggled.connect(self._show_more)
         self.run_button = button("Run all", "Search the whole scan, as a job.", self.run)
+        self.selected_tick = QtWidgets.QCheckBox("selected positions only")
+        self.selected_tick.setToolTip(
+            "Search only the positions that are selected on the real-space image; the others are "
+            "not read and have no disks."
+        )
+        self.selected_tick.toggled.connect(
+            lambda on: self.run_button.setText("Run selected" if on else "Run all")
+        )
         self.copy_button = button("Copy as Python", "Copy the line that does this.", self.copy)
         self.recipe_button = button(
             "→ recipe",
@@ -150,6 +159,7 @@ class BraggPanel(QtWidgets.QWidget):
         whole.addWidget(self.more_scroll, 2)
         whole.addWidget(self.note)
         whole.addWidget(self.jobs)
+        whole.addWidget(self.selected_tick)
         whole.addLayout(row)
 
     def _show_more(self, shown: bool) -> None:
@@ -315,15 +325,24 @@ class BraggPanel(QtWidgets.QWidget):
             self._with_search(self._start)
 
     def _start(self, shown: Shown) -> None:
-        self.jobs.follow(self.session.run_step(shown.search, name=self._name()))
+        search, where = shown.search, self.where
+        self.jobs.follow(self.session.run_step(search, name=self._name(), where=where))
         self._update()
+
+    @property
+    def where(self) -> Any:
+        """The selected positions, where only those are to be searched."""
+        scan = self.session.project.scan
+        return scan.selection if scan is not None and self.selected_tick.isChecked() else None
 
     def _name(self) -> str:
         return "spots" if self.probe.kind == "spots" else "bragg"
 
     def copy(self) -> None:
         """Copy the Python that does the same."""
-        self._with_search(lambda shown: self._copied(code_of_step(shown.search), "Python"))
+        self._with_search(
+            lambda shown: self._copied(code_of_step(shown.search, where=self.where), "Python")
+        )
 
     def recipe(self) -> None:
         """Copy the recipe that does the same."""
@@ -352,28 +371,43 @@ class BraggPanel(QtWidgets.QWidget):
         scan = self.session.project.scan
         if scan is None or self._cube is None or self.jobs.busy:
             return
-        cube, mask = self._cube, None
-        if where == "":
-            mask = scan.selection.mask(cube.R_shape)
-        elif where != "file":
-            cube = self.session.cube(where)
+        cube: Any = self._cube
+        if where == "file":
+            step, chosen = None, None
+            made = Made(kind="read", parameters={"path": path})
+        elif where == "":
+            step, chosen = probe_step(scan.selection, cube.R_shape)
+            made = scan.made_by(step, where=chosen)
+        else:
+            cube, (step, chosen) = self.session.cube(where), (MeasureProbe(), None)
+            made = _made_elsewhere(self.session.project.get(where))
         self.jobs.follow(
             self.session.jobs.submit(
                 "measure the probe",
                 lambda options: (
-                    Probe.from_file(path) if path else measure_probe(cube, mask, options=options)
+                    Probe.from_file(path)
+                    if step is None
+                    else measured_probe(cube, step, chosen, options)
                 ),
-                done=partial(self._have_probe, scan.key),
+                done=partial(self._have_probe, scan.key, made),
                 failed=lambda error: self.session.troubled.emit("measure the probe", error),
                 at_once=True,
             )
         )
         self._update()
 
-    def _have_probe(self, key: str, probe: Probe) -> None:
-        name = self.session.keep("probe", probe, key=key)
+    def _have_probe(self, key: str, made: Made | None, probe: Probe) -> None:
+        name = self.session.keep("probe", probe, made, key)
         if name and key == self.session.project.current:
             self.probe.choose(name)
+
+
+def _made_elsewhere(scan: Scan) -> Made | None:
+    """A probe of another scan: steps know only their own, but a search takes a file as well."""
+    source = scan.source
+    if source.path is None:
+        return None
+    return Made(kind="read", parameters={"path": source.path, **source.options})
 
 
 def _duration(seconds: float) -> str:

@@ -10,9 +10,10 @@ from py4DSTEM.gui.panels.bragg_tiles import Tile, tile, tiles_of
 from py4DSTEM.process.bragg.detect import FindBraggDisks
 from py4DSTEM.process.bragg.preview import Preview, Previews
 from py4DSTEM.process.bragg.spot import Spot
-from py4DSTEM.process.probe import synthetic_probe
+from py4DSTEM.process.probe import MeasureProbe, Probe, measure_probe, synthetic_probe
+from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["Bench", "ProbeWish", "Shown", "Wish"]
+__all__ = ["Bench", "ProbeWish", "Shown", "Wish", "measured_probe", "probe_step"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,3 +85,31 @@ class Bench:
         if self._made[0] != numbers:  # the same probe has the same tables
             self._made = (numbers, synthetic_probe(*numbers))
         return self._made[1]
+
+
+def probe_step(selection: Any, R_shape: tuple[int, int]) -> tuple[MeasureProbe, Any]:
+    """The measurement of a probe at selected positions, and the selection where it cannot say so.
+
+    >>> from py4DSTEM import DiskSelection, PointSelection
+    >>> probe_step(PointSelection(1, 2), (4, 5))[0].where
+    ((1, 2), (2, 3))
+    >>> disk = DiskSelection(1.0, (2, 2))
+    >>> probe_step(disk, (4, 5))[1] is disk
+    True
+    """
+    mask = selection.mask(R_shape)
+    if mask.all():
+        return MeasureProbe(), None
+    ends = tuple((int(at.min()), int(at.max()) + 1) for at in mask.nonzero() if at.size)
+    if selection.kind in ("point", "rectangle") and len(ends) == 2:
+        return MeasureProbe(where=(ends[0], ends[1])), None
+    return MeasureProbe(), selection
+
+
+def measured_probe(
+    cube: Cube, step: MeasureProbe, where: Any, options: RunOptions | None = None
+) -> Probe:
+    """What that measurement gives."""
+    if where is None:
+        return step.apply(cube, options)
+    return measure_probe(cube, where.mask(cube.R_shape), options=options)

@@ -278,8 +278,7 @@ class MeasurePage(QtWidgets.QWidget):
         value = self._value(key, of)
         if value is None:
             return
-        layers = tuple(lay.name for lay in self.session.project.get(key).layers if lay.enabled)
-        made = Made(kind=step.kind, parameters=step.parameters(), of=of, layers=layers)
+        made = self.session.project.get(key).made_by(step, of)
         self._show(None, None, "")
 
         def done(found: Found) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codeop
 import io
+import weakref
 from typing import Any
 
 import numpy as np
@@ -179,7 +180,8 @@ class ConsolePanel(QtWidgets.QWidget):
         self.entry.completing.connect(self._complete)
         self.session.changed.connect(self._refresh)
         self.session.opened.connect(self._refresh)
-        self.destroyed.connect(lambda *_: (caller.close(), worker.stop()))
+        for end in (caller.close, worker.stop):
+            weakref.finalize(self, end)
 
     # ---- names -----------------------------------------------------------------------------------
     def _refresh(self, *_: Any) -> None:

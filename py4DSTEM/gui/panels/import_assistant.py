@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ class ImportAssistant(QtWidgets.QWidget):
         self._connect()
         self._lane = lane = Lane(_answered, "import")
         lane.answered.connect(self._take)
-        self.destroyed.connect(lambda *_: lane.stop())
+        weakref.finalize(self, lane.stop)
         self._enable()
 
     # ---- widgets ---------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ class ResultPanel(QtWidgets.QWidget):
         self._lay_out()
         self._lane = lane = Lane(_drawn, "figure")
         lane.answered.connect(self._answered)
-        self.destroyed.connect(lambda *_: lane.stop())
+        weakref.finalize(self, lane.stop)
         session.changed.connect(self._changed)
         session.opened.connect(self._changed)
         self._changed()

@@ -11,7 +11,7 @@ from py4DSTEM.gui.state.project import Made, Project, Result
 __all__ = ["code_of_step", "recipe_with"]
 
 
-def code_of_step(step: Any, of: str = "") -> str:
+def code_of_step(step: Any, of: str = "", where: Any = None) -> str:
     """The lines that do a step with `cube`, or with the result of a name.
 
     >>> from py4DSTEM import FitLattice
@@ -21,7 +21,7 @@ def code_of_step(step: Any, of: str = "") -> str:
     result = py4DSTEM.fit_lattice(bragg_peaks, min_peaks=5)
     """
     imports = Imports()
-    made = Made(kind=step.kind, parameters=step.parameters(), of=of)
+    made = Made(kind=step.kind, parameters=step.parameters(), of=of, where=where)
     call = step_call(made, _identifier(of) if of else "cube", {}, imports)
     return f"{imports.text()}\n\nresult = {call}"
 
@@ -31,9 +31,7 @@ def recipe_with(project: Project, step: Any, name: str, of: str = "") -> str:
     from py4DSTEM.gui.state.recipe import recipe
 
     scan = project.get(project.current)
-    given = ((field, getattr(step, field)) for field in type(step).model_fields)
-    made = scan.made_by(step.kind, step.parameters(), of, given)
-    result = Result(name=scan.free_name(name), made=made)
+    result = Result(name=scan.free_name(name), made=scan.made_by(step, of))
     longer = project.changed(scan.key, lambda s: s.replace(results=(*s.results, result)))
     return recipe(longer, scan.key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from py4DSTEM.gui.state.forms import (
     values_to_step,
 )
 from py4DSTEM.gui.state.project import Made
+from py4DSTEM.stream.operation import Operation
 
 __all__ = ["StepForm", "StepPanel"]
 
@@ -68,7 +70,8 @@ class StepForm(QtWidgets.QWidget):
         # A probe may be measured, a mask unpacked, before a value is known to make sense.
         self._lane = lane = Lane(partial(_checked, cls), "form")
         lane.answered.connect(self._answered)
-        self.destroyed.connect(lambda *_: lane.stop())
+        # Not at `destroyed`: what is called there may have been collected before the widget.
+        weakref.finalize(self, lane.stop)
         session.changed.connect(self._refresh)
         self.reset()
 
@@ -220,6 +223,11 @@ class StepPanel(QtWidgets.QWidget):
         self.source = QtWidgets.QComboBox()
         self.source.setToolTip("What the step is applied to: the scan, or a result of it.")
         self.source.activated.connect(self._update)
+        self.selected_tick = QtWidgets.QCheckBox("selected positions only")
+        self.selected_tick.setToolTip(
+            "Use only the positions that are selected on the real-space image; the others are not "
+            "read."
+        )
         self.name = QtWidgets.QLineEdit()
         self.name.setToolTip("Name of the new result.")
         self.note = Note()
@@ -235,6 +243,7 @@ class StepPanel(QtWidgets.QWidget):
         top.addRow("step", self.choice)
         top.addRow(self.about)
         top.addRow("applied to", self.source)
+        top.addRow("", self.selected_tick)
         self.scroll = QtWidgets.QScrollArea()
         self.scroll.setWidgetResizable(True)
         self.scroll.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
@@ -286,6 +295,7 @@ class StepPanel(QtWidgets.QWidget):
         known = {} if scan is None else {result.name: result.value for result in scan.results}
         values |= {f: known[n] for f, n in made.uses.items() if n in known}
         self.form.set_values(values)
+        self.selected_tick.setChecked(made.where is not None)
         self.name.setText(name)
 
     def show_result(self, name: str) -> None:
@@ -314,6 +324,9 @@ class StepPanel(QtWidgets.QWidget):
     def _update(self, *_: Any) -> None:
         """Say why the step cannot be run, if it cannot."""
         problem = self._obstacle()
+        of_scan = self.source.currentData() == ""
+        streams = self.form is not None and issubclass(self.form.cls, Operation)
+        self.selected_tick.setEnabled(of_scan and streams)
         self.run_button.setEnabled(not problem and not self.jobs.busy)
         self.copy_button.setEnabled(self.form is not None and not self.form.problems)
         if problem:
@@ -358,12 +371,20 @@ class StepPanel(QtWidgets.QWidget):
         self._update()
 
     def _start(self, step: Any) -> None:
-        of = self.source.currentData() or ""
-        self.jobs.follow(self.session.run_step(step, of=of, name=self.name.text().strip()))
+        of, name = self.source.currentData() or "", self.name.text().strip()
+        self.jobs.follow(self.session.run_step(step, of=of, name=name, where=self.where))
         self._update()
+
+    @property
+    def where(self) -> Any:
+        """The selected positions, where only those are to count."""
+        scan, tick = self.session.project.scan, self.selected_tick
+        chosen = scan is not None and tick.isEnabled() and tick.isChecked()
+        return scan.selection if scan is not None and chosen else None
 
     def copy(self) -> None:
         """Copy the Python that does the same."""
         if self.form is not None and self.form.step is not None:
-            copy_text(code_of_step(self.form.step, self.source.currentData() or ""))
+            of = self.source.currentData() or ""
+            copy_text(code_of_step(self.form.step, of, self.where))
             self.session.said.emit("copied as Python")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import pyqtgraph as pg
@@ -25,7 +26,7 @@ from py4DSTEM.gui.panels.strain_work import (
 from py4DSTEM.gui.panels.vector_map import VectorMapView
 from py4DSTEM.gui.session import Session, applied
 from py4DSTEM.gui.stage import Region
-from py4DSTEM.gui.state.project import Made, Project
+from py4DSTEM.gui.state.project import Project
 from py4DSTEM.plot.decorate import unit_text
 from py4DSTEM.plot.figures.canvas import pm
 from py4DSTEM.process.bragg.basis import Basis
@@ -59,7 +60,8 @@ class StrainPanel(QtWidgets.QWidget):
         layout.addWidget(self.tabs)
         self.lattice_page.fitted.connect(self._fitted)
         lanes = self.lattice_page.lane, self.map_page.lane
-        self.destroyed.connect(lambda *_: [lane.stop() for lane in lanes])
+        for lane in lanes:
+            weakref.finalize(self, lane.stop)
 
     def _fitted(self, name: str) -> None:
         self.map_page.choose(name)
@@ -240,7 +242,7 @@ class LatticePage(QtWidgets.QWidget):
         if peaks is None:
             return
         step = self.step()
-        made = Made(kind=step.kind, parameters=step.parameters(), of=name)
+        made = self.session.project.get(key).made_by(step, name)
 
         def work(options: RunOptions) -> Any:
             return applied(step, peaks, options)
@@ -534,7 +536,7 @@ class MapPage(QtWidgets.QWidget):
             return
         step = MapStrain(reference=request.mask(), axis=request.axis, method=request.method)
         key, lattice = self.session.project.current, request.lattice
-        made = Made(kind=step.kind, parameters=step.parameters(), of=self.lattice_box.currentText())
+        made = self.session.project.get(key).made_by(step, self.lattice_box.currentText())
 
         def done(found: Any) -> None:
             self.job_row.say(f"Kept as {self.session.keep('strain', found, made, key)}.")

@@ -265,19 +265,22 @@ def step_call(made: Made, value: str, uses: Mapping[str, str], imports: Imports)
             f"the step {made.kind!r} is not known here: which package was it part of?"
         )
     given = {**_fields(cls, made, imports), **uses}
+    chosen = {}
+    if made.where is not None:
+        chosen = {"where": f"{literal(made.where, imports)}.mask({value}.R_shape)"}
     function = getattr(py4DSTEM, made.kind.replace("-", "_"), None)
-    if inspect.isfunction(function) and _takes(function, cls, set(given)):
-        return call(imports.name(function), [value], given)
+    if inspect.isfunction(function) and _takes(function, cls, {*given, *chosen}):
+        return call(imports.name(function), [value], given | chosen)
     step = call(imports.name(cls), [], given)
     if issubclass(cls, Analysis):
         return f"{step}.apply({value})"
-    return call("py4DSTEM.run", [step, value], {})
+    return call("py4DSTEM.run", [step, value], chosen)
 
 
 def _takes(function: Any, cls: Any, given: set[str]) -> bool:
     """Whether a function takes these parameters, and what is left out means the same to it."""
     known = dict(list(inspect.signature(function).parameters.items())[1:])
-    any_more = any(p.kind is p.VAR_KEYWORD for p in known.values())
+    any_more = any(p.kind is p.VAR_KEYWORD for p in known.values()) and "where" not in given
     same = all(
         info.is_required() or name not in known or known[name].default == info.get_default()
         for name, info in cls.model_fields.items()

@@ -81,7 +81,7 @@ class Made(Value):
 
     `of` is the name of a result of the same scan; "" stands for the scan itself.  `uses` names the
     results that were given as parameters, as a probe is.  `layers` are the calibrations that were
-    switched on; None: those that are.
+    switched on; None: those that are.  `where` are the scan positions that counted; None: all.
     """
 
     kind: str
@@ -89,6 +89,7 @@ class Made(Value):
     of: str = ""
     uses: dict[str, str] = Field(default_factory=dict)
     layers: tuple[str, ...] | None = None
+    where: AnySelection | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -183,13 +184,21 @@ class Scan(Value):
         """Names of the calibrations that are switched on, in their order."""
         return tuple(layer.name for layer in self.layers if layer.enabled)
 
-    def made_by(self, kind: str, parameters: dict[str, Any], of: str, given: Any = ()) -> Made:
-        """What a step is, done now; `given` are its values by field, some of them results."""
+    def made_by(self, step: Any, of: str = "", where: AnySelection | None = None) -> Made:
+        """What an operation or analysis is, done now; some of its parameters may be results."""
+        given = ((field, getattr(step, field)) for field in type(step).model_fields)
         known = {
             id(result.value): result.name for result in self.results if result.value is not None
         }
         uses = {field: known[id(value)] for field, value in given if id(value) in known}
-        return Made(kind=kind, parameters=parameters, of=of, uses=uses, layers=self.enabled)
+        return Made(
+            kind=step.kind,
+            parameters=step.parameters(),
+            of=of,
+            uses=uses,
+            layers=self.enabled,
+            where=where,
+        )
 
     def calibrated(self, calibration: Calibration) -> Calibration:
         """`calibration` of the file with the layers that are switched on, in their order."""

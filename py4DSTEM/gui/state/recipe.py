@@ -141,6 +141,8 @@ class _Steps:
     def _made(self, name: str, made: Made, *, calibrates: bool = False) -> None:
         for needed in made.needs:
             self._result(self.scan.origin_of(needed))
+        if made.where is not None:
+            self.left_out.append(f"left out: {name!r} was made of selected positions; here of all")
         step: dict[str, Any] = {"use": made.kind, "name": name}
         if made.of:
             step["of"] = made.of

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pyqtgraph.Qt import QtCore, QtWidgets
 
-from py4DSTEM import DataCube, RectangleSelection, find_bragg_disks
+from py4DSTEM import DataCube, DiskSelection, RectangleSelection, find_bragg_disks
 from py4DSTEM.gui.panels.bragg import BraggPanel
 from py4DSTEM.gui.panels.bragg_tiles import Mark, Tile, TileView
 from py4DSTEM.gui.state.commands import Select
 from py4DSTEM.process.bragg.spot import Spot
-from py4DSTEM.process.probe import synthetic_probe
+from py4DSTEM.process.probe import MeasureProbe, measure_probe, synthetic_probe
 from py4DSTEM.simulate import strained_lattice
 
 LEFT = QtCore.Qt.MouseButton.LeftButton
@@ -151,6 +151,49 @@ def test_a_probe_is_measured_in_the_selection(panel: BraggPanel, qtbot: Any) -> 
     probe = session.project.scan.result("probe").value
     assert probe.radius_px == pytest.approx(3.0, abs=0.3)
     assert settled(qtbot, panel).search.probe is probe
+    made = session.project.scan.result("probe").made
+    assert made.kind == "measure-probe" and made.where is None
+    assert made.parameters == {"where": [[0, 2], [1, 3]]}
+    again = MeasureProbe(**made.parameters).apply(session.cube(session.project.current))
+    assert again.radius_px == probe.radius_px
+    settled(qtbot, panel)
+    panel.recipe()
+    recipe = QtWidgets.QApplication.clipboard().text()
+    assert 'use = "measure-probe"' in recipe and '[step.probe]\nresult = "probe"' in recipe
+
+
+def test_a_probe_of_a_drawn_region_can_be_made_again(panel: BraggPanel, qtbot: Any) -> None:
+    session = panel.session
+    key, chosen = session.project.current, DiskSelection(1.2, (1, 2))
+    session.do(Select(key=key, selection=chosen))
+    panel.measure_in("")
+    qtbot.waitUntil(lambda: panel.probe.kind == "value", timeout=60_000)
+    result = session.project.scan.result("probe")
+    assert result.made.where == chosen
+    again = measure_probe(session.cube(key), chosen.mask((4, 5)))
+    assert result.value.radius_px == again.radius_px
+    settled(qtbot, panel)
+
+
+def test_only_the_selected_positions_are_searched(panel: BraggPanel, qtbot: Any) -> None:
+    session = panel.session
+    chosen = RectangleSelection(1, 3, 0, 2)
+    session.do(Select(key=session.project.current, selection=chosen))
+    panel.selected_tick.click()
+    assert panel.run_button.text() == "Run selected"
+    panel.run()
+    qtbot.waitUntil(lambda: len(session.project.scan.results) == 1, timeout=60_000)
+    result = session.project.scan.results[0]
+    counts = np.array([[len(result.value[i, j]) for j in range(5)] for i in range(4)])
+    assert (counts[1:3, 0:2] > 0).all() and counts.sum() == counts[1:3, 0:2].sum()
+    assert result.made.where == chosen
+    assert result.value.history.steps[-1].parameters["where"] == {"positions": 4, "of": 20}
+    settled(qtbot, panel)
+    panel.copy()
+    text = QtWidgets.QApplication.clipboard().text()
+    names = {"cube": session.cube(session.project.current)}
+    exec(text, names)
+    assert len(names["result"].points) == len(result.value.points)
 
 
 def test_a_probe_of_another_scan(panel: BraggPanel, session: Any, qtbot: Any) -> None:
@@ -166,7 +209,9 @@ def test_a_probe_of_another_scan(panel: BraggPanel, session: Any, qtbot: Any) ->
     panel.measure_in(key)
     qtbot.waitUntil(lambda: panel.probe.kind == "value", timeout=60_000)
     assert panel.probe.wish().value.radius_px == pytest.approx(4.0, abs=0.1)
-    assert session.project.get(first).result("probe").value is panel.probe.wish().value
+    found = session.project.get(first).result("probe")
+    assert found.value is panel.probe.wish().value
+    assert found.made is None  # it was measured in a scan that is in no file
 
 
 def test_parameters_that_make_no_sense_are_said(panel: BraggPanel, qtbot: Any) -> None:

@@ -252,3 +252,25 @@ def test_a_panel_without_a_scan_says_so(session: Any, qtbot: Any) -> None:
     assert not panel.run_button.isEnabled()
     panel.run()
     assert not session.jobs.jobs
+
+
+def test_only_selected_positions_count(opened: Any, cube: DataCube, qtbot: Any) -> None:
+    panel = StepPanel(opened)
+    qtbot.addWidget(panel)
+    panel.show()
+    chosen = RectangleSelection(1, 3, 0, 2)
+    opened.do(Select(key=opened.project.current, selection=chosen))
+    panel.show_kind("measure-origin")
+    assert not panel.selected_tick.isEnabled()  # analyses choose their own
+    panel.show_kind("mean-pattern")
+    tick(qtbot, panel.selected_tick)
+    assert panel.where == chosen
+    panel.run()
+    qtbot.waitUntil(lambda: len(opened.project.scan.results) == 1, timeout=30_000)
+    result = opened.project.scan.results[0]
+    np.testing.assert_allclose(result.value.data, cube.data[1:3, 0:2].mean((0, 1)))
+    assert result.made.where == chosen
+    assert result.value.history.steps[-1].parameters["where"] == {"positions": 4, "of": 20}
+    panel.show_kind("mean-pattern")
+    panel.show_made(result.made)
+    assert panel.selected_tick.isChecked()

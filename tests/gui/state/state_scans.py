@@ -75,15 +75,16 @@ class Bench:
         value = self.scan.result(of).value if of else self.cube
         return value.with_calibration(self.cube.calibration) if hasattr(value, "points") else value
 
-    def applied(self, step: Any, of: str) -> tuple[Any, Any]:
-        given = ((name, getattr(step, name)) for name in type(step).model_fields)
-        made = self.scan.made_by(step.kind, step.parameters(), of, given)
+    def applied(self, step: Any, of: str, where: Any = None) -> tuple[Any, Any]:
+        made = self.scan.made_by(step, of, where)
         value = self.value(of)
-        run = step.apply(value) if isinstance(step, Analysis) else py4DSTEM.run(step, value)
-        return run, made
+        if isinstance(step, Analysis):
+            return step.apply(value), made
+        mask = None if where is None else where.mask(value.R_shape)
+        return py4DSTEM.run(step, value, where=mask), made
 
-    def step(self, name: str, step: Any, of: str = "") -> Any:
-        value, made = self.applied(step, of)
+    def step(self, name: str, step: Any, of: str = "", where: Any = None) -> Any:
+        value, made = self.applied(step, of, where)
         self.do(AddResult, result=Result(name=name, value=value, made=made))
         return value
 

@@ -44,8 +44,11 @@ from py4DSTEM.gui.state.commands import (
 )
 from py4DSTEM.gui.state.literal import Imports, literal
 from py4DSTEM.gui.state.project import DetectorEntry, Layer, Made, Project, Result, Scan
+from py4DSTEM.process.bragg.detect import FindBraggDisks
+from py4DSTEM.process.diffraction import MeanPattern
 from py4DSTEM.process.live.patterns import LivePattern
 from py4DSTEM.process.live.view import DetectorView
+from py4DSTEM.process.probe import MeasureProbe
 
 
 def executed(project: Project, monkeypatch: pytest.MonkeyPatch, folder: Path) -> dict[str, Any]:
@@ -318,3 +321,21 @@ def test_every_step_has_a_call(kind: str) -> None:
         exec(imports.text(), names)
         given = {name: eval(value, names) for name, value in keywords.items()}
         assert cls(**given).parameters() == example.parameters()
+
+
+def test_steps_of_selected_positions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Functions that take `where`, and those that do not, and what only `run` can do."""
+    bench = Bench(saved())
+    polygon = PolygonSelection(((0.0, 0.0), (5.0, 1.0), (2.0, 6.0)))
+    probe = bench.step("probe", MeasureProbe(where=((1, 4), (2, 5))))
+    mean = bench.step("mean", MeanPattern(), where=polygon)
+    found = bench.step(
+        "peaks", FindBraggDisks(probe=probe, max_peaks=9), where=PointSelection(2, 3)
+    )
+    text = script(bench.project, "scan1")
+    assert "where=((1, 4), (2, 5))" in text and "PolygonSelection" in text
+    names = executed(bench.project, monkeypatch, tmp_path)
+    assert names["probe"].radius_px == probe.radius_px
+    np.testing.assert_array_equal(names["mean"].data, mean.data)
+    assert_same(names["peaks"], found)
+    assert len(found[2, 3]) > 0 and len(found[0, 0]) == 0

@@ -11,7 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from py4DSTEM import Annulus, Disk, Mask, ParameterError, PointSelection
+from py4DSTEM import (
+    Annulus,
+    Disk,
+    Mask,
+    ParameterError,
+    PointSelection,
+    RectangleSelection,
+    synthetic_probe,
+)
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.gui.state.command import COMMANDS
 from py4DSTEM.gui.state.commands import (
@@ -38,6 +46,7 @@ from py4DSTEM.gui.state.commands import (
 )
 from py4DSTEM.gui.state.project import DetectorEntry, Layer, Look, Made, Result, Scan, Source
 from py4DSTEM.gui.state.undo import Undo
+from py4DSTEM.process.bragg.detect import FindBraggDisks
 
 
 def entry(name: str, radius: float = 3.0) -> DetectorEntry:
@@ -326,12 +335,16 @@ def test_layers_replace_those_of_their_name_and_can_be_switched(undo: Undo) -> N
 
 
 def test_what_a_step_is_made_of(undo: Undo) -> None:
-    probe = object()
+    probe = synthetic_probe((16, 18), 3.0)
     undo.do(AddResult(key="s", result=Result(name="probe", value=probe)))
     undo.do(AddLayer(key="s", layer=Layer(name="a", changes={"flip": True})))
-    made = scan(undo).made_by("find", {"probe": 1}, "", [("probe", probe), ("mask", None)])
-    assert made.uses == {"probe": "probe"}
-    assert made.layers == ("a",)
+    where = RectangleSelection(0, 2, 1, 3)
+    step = FindBraggDisks(probe=probe, max_peaks=7)
+    made = scan(undo).made_by(step, where=where)
+    assert (made.kind, made.of, made.uses) == ("find-bragg-disks", "", {"probe": "probe"})
+    assert made.parameters["max_peaks"] == 7
+    assert made.layers == ("a",) and made.where == where
+    assert Made(**made.model_dump()) == made
 
 
 def test_large_masks_are_neither_copied_nor_looked_at_along_a_drag(undo: Undo) -> None:

@@ -21,9 +21,9 @@ from py4DSTEM.gui.views.profile import RULER, ProfilePanel
 from py4DSTEM.gui.views.result_panel import KINDS, ResultPanel
 from py4DSTEM.process.cepstrum import cepstrum
 from py4DSTEM.process.deflection import deflection
-from py4DSTEM.process.live.view import DetectorView
 from py4DSTEM.process.idpc import integrate_center_of_mass
 from py4DSTEM.process.line_profile import line_profile
+from py4DSTEM.process.live.view import DetectorView
 from py4DSTEM.process.spectrum import power_spectrum
 
 CALIBRATION = Calibration(
