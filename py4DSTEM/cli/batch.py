@@ -119,7 +119,7 @@ def run_rows(recipe: Any, inputs: Sequence[str], out: Path, options: argparse.Na
     from py4DSTEM.batch.runner import work_on
     from py4DSTEM.stream.options import RunOptions
 
-    with _client(options) as client, _patience() as patience:
+    with _cluster(options) as client, _patience() as patience:
         summary = work_on(
             recipe, inputs, out, _settings(options),
             RunOptions(progress=_progress(options), cancel=patience), client,
