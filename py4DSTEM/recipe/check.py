@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.io.remote import is_url
 from py4DSTEM.recipe.locate import Path, line_of, lines_of_json, lines_of_toml
 from py4DSTEM.recipe.model import (
     CALIBRATION,
@@ -307,7 +308,9 @@ class _Checker:
     def there(self, name: str, file: Any) -> Iterator[Fault]:
         if not isinstance(file, str) or not file.strip():
             yield (name,), f"{name}: file = {shown(file)} must be the name of a file in quotes"
-        elif self.folder is not None and not (self.folder / file).exists():
+        elif self.folder is None or is_url(file):
+            return
+        elif not (self.folder / file).exists():
             yield (name,), f'{name}: there is no file "{file}" in the folder of the recipe'
 
     def file_faults(self, step: RecipeStep) -> Iterator[Fault]:
@@ -455,7 +458,7 @@ def _stands_for(cls: Any, name: str, value: Any) -> bool:
     if name not in cls.model_fields:
         return False
     if isinstance(value, str):
-        return bool(wanted_by(cls, name))
+        return bool(wanted_by(cls, name)) and value != "none"
     return isinstance(value, dict) and (value.keys() == {"file"} or value.keys() == {"rect"})
 
 

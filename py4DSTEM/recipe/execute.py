@@ -16,6 +16,7 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, Py4DSTEMError
+from py4DSTEM.io.remote import is_url
 from py4DSTEM.recipe.model import CALIBRATION, READ, Recipe, RecipeStep, RecipeUnits, all_steps
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation
@@ -306,8 +307,8 @@ def _measured(value: Any) -> Any:
 def _opened(parameters: Mapping[str, Any]) -> Any:
     """The one object of a file; ``.npy`` is an array."""
     options = dict(parameters)
-    path = Path(options.pop("file"))
-    if path.suffix.lower() == ".npy":
+    path = str(options.pop("file"))
+    if Path(path).suffix.lower() == ".npy" and not is_url(path):
         try:
             return np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

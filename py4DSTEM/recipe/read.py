@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from py4DSTEM.errors import FileMissing
+from py4DSTEM.io.remote import is_url
 from py4DSTEM.recipe.check import check_recipe, parsed
 from py4DSTEM.recipe.model import CALIBRATION, READ, Recipe, all_steps
 from py4DSTEM.recipe.physics import wanted_by
@@ -98,7 +99,7 @@ def absolute(document: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The document with the files it names as absolute paths."""
     found = dict(document)
     if isinstance(found.get("input"), dict) and found["input"].get("file"):
-        found["input"] = found["input"] | {"file": str(folder / found["input"]["file"])}
+        found["input"] = found["input"] | {"file": _place(found["input"]["file"], folder)}
     if "step" in found:
         found["step"] = [_absolute_step(table, folder) for table in found["step"]]
     return found
@@ -112,10 +113,15 @@ def _absolute_step(table: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _absolute_value(name: str, value: Any, table: dict[str, Any], folder: Path) -> Any:
     if isinstance(value, dict) and value.keys() == {"file"}:
-        return {"file": str(folder / value["file"])}
+        return {"file": _place(value["file"], folder)}
     if table["use"] == READ:
-        return str(folder / value) if name == "file" else value
+        return _place(value, folder) if name == "file" else value
     cls = all_steps()[table["use"]]
     if isinstance(value, str) and name in cls.model_fields and wanted_by(cls, name):
-        return {"file": str(folder / value)}
+        return None if value == "none" else {"file": _place(value, folder)}
     return value
+
+
+def _place(file: str, folder: Path) -> str:
+    """A file beside the recipe; addresses stay as they are."""
+    return file if is_url(file) else str(folder / file)
