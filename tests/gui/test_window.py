@@ -430,14 +430,15 @@ def test_jobs_are_paused_cancelled_and_explained(window: MainWindow, qtbot: Any)
     assert "ZeroDivisionError" in told(window, qtbot)
 
 
-def test_the_mouse_is_told_about(opened: MainWindow) -> None:
+def test_the_mouse_is_told_about(opened: MainWindow, qtbot: Any) -> None:
+    place = opened.status.place
     x, y = opened.cube.calibration.mean_origin_px
     opened.session.stage.hovered.emit("diffraction", (x + 3, y + 4))
-    assert "q = 5 px" in opened.status.place.text()
+    qtbot.waitUntil(lambda: "q = 5 px" in place.text())
     opened.session.stage.hovered.emit("real", (1, 2))
-    assert opened.status.place.text().startswith("(1, 2) · ")
+    qtbot.waitUntil(lambda: place.text().startswith("(1, 2) · "))
     opened.session.stage.hovered.emit("real", None)
-    assert opened.status.place.text() == ""
+    qtbot.waitUntil(lambda: place.text() == "")
 
 
 # ---- from start to end ---------------------------------------------------------------------------

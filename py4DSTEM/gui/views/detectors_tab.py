@@ -22,6 +22,7 @@ from py4DSTEM.gui.state.commands import (
     WeighDetector,
 )
 from py4DSTEM.gui.state.project import DetectorEntry, Project, Scan
+from py4DSTEM.gui.views.calm import Calm
 from py4DSTEM.gui.views.colors import pen_style
 
 __all__ = ["DetectorsTab", "size_of"]
@@ -72,8 +73,10 @@ class DetectorsTab(QtWidgets.QWidget):
         self.problem = QtWidgets.QLabel()
         self.response = QtWidgets.QComboBox()
         self.stats = QtWidgets.QLabel()
+        self._calmly = Calm(self.refresh, 100, self)
         self._lane = Lane(lambda data: summary(data), "summary", self)
         self._lane.answered.connect(self._summed)
+        self._sum_up = Calm(self._lane.ask, 100, self)
         self._lay_out()
         self._connect()
         self.refresh(session.project)
@@ -134,7 +137,7 @@ class DetectorsTab(QtWidgets.QWidget):
         header.setStretchLastSection(True)
 
     def _connect(self) -> None:
-        self._session.changed.connect(lambda _, after: self.refresh(after))
+        self._session.changed.connect(self._follow)
         self._session.opened.connect(lambda _: self.refresh(self._session.project))
         self.table.itemChanged.connect(self._edited)
         self.table.currentCellChanged.connect(lambda row, *_: self._activated(row))
@@ -152,6 +155,13 @@ class DetectorsTab(QtWidgets.QWidget):
     def _scan(self) -> Scan | None:
         scan = self._session.project.scan
         return scan if scan is not None and self._session.data(scan.key) is not None else None
+
+    def _follow(self, before: Project, after: Project) -> None:
+        """At once, but for the moves of a drag, whose numbers nobody could read."""
+        if getattr(self._session.history.last, "settled", True):
+            self.refresh(after)
+        else:
+            self._calmly(after)
 
     def refresh(self, project: Project) -> None:
         """Draw what has changed."""
@@ -339,7 +349,7 @@ class DetectorsTab(QtWidgets.QWidget):
     def show_image(self, shown: Any) -> None:
         """Sum up the live image, beside the GUI thread."""
         if self.isVisible():
-            self._lane.ask(shown.data)
+            self._sum_up(shown.data)
 
     def _summed(self, answer: Answer) -> None:
         found = answer.value

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pyqtgraph.Qt import QtCore
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.detector import Mask
@@ -18,6 +17,7 @@ from py4DSTEM.gui.jobs.lane import Answer, Lane
 from py4DSTEM.gui.session import OpenScan, Session
 from py4DSTEM.gui.state.commands import ChangeLook
 from py4DSTEM.gui.state.project import Look, Project, Scan
+from py4DSTEM.gui.views.calm import Calm
 from py4DSTEM.gui.views.image_panel import ImagePanel
 from py4DSTEM.gui.views.overlays import Overlays
 from py4DSTEM.gui.views.shapes import Shapes
@@ -81,11 +81,8 @@ class ResultPanel(ImagePanel):
         self.kind = "fft"
         self.shapes = Shapes(self.canvas)
         self.overlays = Overlays(self.canvas, self.shapes, session.stage, NAME)
-        self._rest = QtCore.QTimer(self)
-        self._rest.setSingleShot(True)
-        self._rest.setInterval(_REST_MS)
-        self._rest.timeout.connect(self._rested)
-        self._missed = False
+        # What is dragged comes first: this follows it at a lower rate.
+        self._follow = Calm(self.refresh, _REST_MS, self)
         maker = _Maker()
         self._making = Lane(maker, "result", self)
         maker.options = RunOptions(cancel=self._making.newer)
@@ -122,19 +119,8 @@ class ResultPanel(ImagePanel):
             self.clear()
 
     def _showed(self, panel: str, _: Any) -> None:
-        if panel != KINDS[self.kind].source or not self.isVisible():
-            return
-        # What is dragged comes first: this follows it at a lower rate.
-        self._missed = self._rest.isActive()
-        if not self._missed:
-            self._rest.start()
-            self.refresh()
-
-    def _rested(self) -> None:
-        if self._missed:
-            self._missed = False
-            self._rest.start()
-            self.refresh()
+        if panel == KINDS[self.kind].source and self.isVisible():
+            self._follow()
 
     def showEvent(self, event: Any) -> None:
         super().showEvent(event)

@@ -12,8 +12,11 @@ from py4DSTEM.core.readout import q_text
 from py4DSTEM.gui.machine import memory_total, memory_used, size
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.project import Project
+from py4DSTEM.gui.views.calm import Calm
 
 __all__ = ["Status"]
+
+_REST_MS = 100
 
 FRAMES = 30
 """Over which the frame rate is taken."""
@@ -33,6 +36,9 @@ class Status(QtWidgets.QStatusBar):
         self.saved = self._label("When the project was saved last")
         self.chip = self._label("")
         self.chip.setProperty("chip", True)
+        # A text of another length lays out the whole window: ten times a second is enough.
+        self._say_place = Calm(self.place.setText, _REST_MS, self)
+        self._say_timing = Calm(self.timing.setText, _REST_MS, self)
         self.addWidget(self.place, 1)
         for label in (self.chip, self.timing, self.cache, self.memory, self.saved):
             self.addPermanentWidget(label)
@@ -62,20 +68,20 @@ class Status(QtWidgets.QStatusBar):
         """Say where the mouse is, what the image is there, and how far from the beam."""
         scan = self._session.project.scan
         if place is None or view is None or scan is None:
-            self.place.clear()
+            self._say_place("")
             return
         value, (x, y) = view.value(place), place
         parts = [f"({x:.0f}, {y:.0f})", "" if value is None else f"{value:.6g}"]
         if panel == "diffraction" and self._session.data(scan.key) is not None:
             parts.append(q_text(place, self._session.calibration(scan.key)))
-        self.place.setText(" · ".join(filter(None, parts)))
+        self._say_place(" · ".join(filter(None, parts)))
 
     def shown(self, shown: Any) -> None:
         """An image that was asked for has arrived."""
         self._drawn.append(time.monotonic())
         first, last = self._drawn[0], self._drawn[-1]
         rate = (len(self._drawn) - 1) / (last - first) if last > first else 0.0
-        self.timing.setText(f"{1000 * shown.took_s:.3g} ms · {rate:.0f} fps")
+        self._say_timing(f"{1000 * shown.took_s:.3g} ms · {rate:.0f} fps")
 
     def set_saved(self, text: str) -> None:
         """When, and where, the project was saved."""

@@ -198,7 +198,7 @@ def test_results_become_exact_when_the_mouse_rests(
         shape = replace(entry.shape, radius=radius)
         session.do(ChangeDetector(key=scan.key, name=entry.name, shape=shape, settled=settled))
         session.stage.show("real", session.stage.showing["real"])
-        qtbot.waitUntil(lambda: panel._making.idle and not panel._rest.isActive())
+        qtbot.waitUntil(lambda: panel._making.idle and not panel._follow.resting)
         assert (len(passes) == 2) == settled
     qtbot.waitUntil(lambda: panel.exact)
     np.testing.assert_allclose(panel.image, expected_of(kind, session, cube), atol=1e-12)
