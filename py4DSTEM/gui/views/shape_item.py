@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from pyqtgraph.Qt import QtCore, QtGui
 
 from py4DSTEM.core.calibration import Calibration
-from py4DSTEM.core.outline import grown, handles, moved, outline, shifted
+from py4DSTEM.core.outline import (
+    grown,
+    handles,
+    moved,
+    outline,
+    shifted,
+    with_vertex,
+    without_vertex,
+)
 from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.gui.views.colors import pen_style
 
@@ -96,7 +104,7 @@ class ShapeItem(pg.GraphicsObject):
         self._color, self._dashes = pen_style(order)
         self._color = color or self._color
         self._drag: _Drag | None = None
-        self._over = False
+        self._over: str | None = None
         self._path = QtGui.QPainterPath()
         self._handles: dict[str, Pair] = {}
         self._label_px = QtGui.QFontMetricsF(QtGui.QFont()).horizontalAdvance(name) + _LABEL_PX
@@ -170,7 +178,7 @@ class ShapeItem(pg.GraphicsObject):
         if box is None or not hasattr(box, "viewPixelSize"):
             return 1.0, 1.0
         columns, rows = box.viewPixelSize()
-        return float(columns), float(rows)
+        return float(columns) or 1.0, float(rows) or 1.0  # zero where nothing of it is to be seen
 
     def boundingRect(self) -> QtCore.QRectF:
         if self._path.isEmpty():
@@ -204,7 +212,7 @@ class ShapeItem(pg.GraphicsObject):
         painter.resetTransform()
         if getattr(self._shape, "kind", "") == "point":
             self._paint_cross(painter, to_screen, color)
-        elif self.active or self._over or self._drag is not None:
+        elif self.active or self._over is not None or self._drag is not None:
             self._paint_handles(painter, to_screen, color)
         self._paint_name(painter, to_screen, color)
         painter.restore()
@@ -251,7 +259,7 @@ class ShapeItem(pg.GraphicsObject):
         """Whether the name is written: small shapes have one while the mouse or keys are there."""
         rect = to_screen.mapRect(self._path.boundingRect())
         small = max(rect.width(), rect.height()) < _SMALL_PX
-        return bool(self.name) and (not small or self.active or self._over)
+        return bool(self.name) and (not small or self.active or self._over is not None)
 
     def name_place(self, to_screen: QtGui.QTransform, text: QtCore.QRectF) -> QtCore.QPointF:
         """Where the name begins on the screen; `text` is what it takes from there.
@@ -298,8 +306,8 @@ class ShapeItem(pg.GraphicsObject):
     def hover(self, place: Pair | None) -> str | None:
         """The mouse is there, or nowhere; what it would take hold of."""
         held = None if place is None else self.held_at(place)
-        if (held is not None) != self._over:
-            self._over = held is not None
+        if held != self._over:
+            self._over = held
             self.update()
         return held
 
@@ -339,6 +347,21 @@ class ShapeItem(pg.GraphicsObject):
         elif not _same(self._shape, drag.shape):
             self.moved.emit(self._shape, True)
 
+    def mouseDoubleClickEvent(self, ev: Any) -> None:
+        """On the edge of a polygon: a vertex more."""
+        place = _place(ev)
+        added = with_vertex(self._shape, place, self._calibration)
+        on_the_edge = self.held_at(place) == BODY and not self._on_center(place)
+        if added is self._shape or not on_the_edge:
+            self.mousePressEvent(ev)
+            return
+        ev.accept()
+        self._change(added, settled=True)
+
+    def _on_center(self, place: Pair) -> bool:
+        center = self._handles.get("center")
+        return center is not None and self._screen_distance(place, center) <= _REACH_PX
+
     def _dragged(self, drag: _Drag, place: Pair) -> Any:
         by = (place[0] - drag.place[0], place[1] - drag.place[1])
         if drag.held == BODY:
@@ -372,6 +395,8 @@ class ShapeItem(pg.GraphicsObject):
             return self.dragging
         if ev.modifiers() & QtCore.Qt.KeyboardModifier.AltModifier:
             return False
+        if ev.key() == Key.Key_Delete:
+            return self._without_vertex() is not self._shape
         known = ev.key() in _ARROWS or ev.key() in _BRACKETS
         return self.active and self.drawable and known
 
@@ -381,8 +406,16 @@ class ShapeItem(pg.GraphicsObject):
             return False
         if ev.key() == Key.Key_Escape:
             return self.give_up()
+        if ev.key() == Key.Key_Delete:
+            self._change(self._without_vertex(), settled=True)
+            self._over = None
+            return True
         self.nudge(ev.key(), ev.modifiers())
         return True
+
+    def _without_vertex(self) -> Any:
+        """The polygon without the vertex under the mouse; anything else as it is."""
+        return without_vertex(self._shape, self._over or "")
 
     def nudge(self, key: Any, modifiers: Any) -> None:
         """Move by arrows or grow by brackets: 1 px, with Shift 10, with Ctrl a tenth."""
