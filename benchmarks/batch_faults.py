@@ -32,26 +32,29 @@ from py4DSTEM.recipe.read import read_recipe
 def kills(count: int, folder: Path, seed: int) -> int:
     """Rounds of killed runs until there were so many kills; how many rounds went wrong."""
     rng = np.random.default_rng(seed)
-    scans = [write_scan(folder / f"s{k}.h5", k) for k in range(8)]
+    scans = [write_scan(folder / f"s{k}.h5", k) for k in range(40)]
     recipe = folder / "look.toml"
     recipe.write_text(RECIPE)
     run_recipe(recipe, scans, folder / "calm")
     total = {"runner": 0, "worker": 0, "again": 0, "rounds": 0, "wrong": 0}
     while total["runner"] + total["worker"] < count:
+        left = count - total["runner"] - total["worker"]
         place = folder / f"round{total['rounds']}"
         place.mkdir()
-        night = Disturbed(recipe, scans, place / "out", log=place / "stages", slow_s=0.1)
-        while True:
-            before = night.kills
-            victim = "runner" if rng.random() < 0.7 else "worker"
-            code = night.run(victim, after_s=float(rng.uniform(0, 0.4)))
-            total[victim] += night.kills - before
-            if code == 0:
-                break
+        night = Disturbed(recipe, scans, place / "out", log=place / "stages", slow_s=0.05)
+        code = 1
+        while code != 0 and night.kills < left:
+            victims = ["worker"] * int(rng.integers(0, 4)) + ["runner"]
+            code = night.run(*((victim, float(rng.uniform(0, 0.3))) for victim in victims))
+        if code != 0:
+            code = night.run()
         again = night.stages_again(stages=2 * len(scans))
+        total["runner"] += night.killed["runner"]
+        total["worker"] += night.killed["worker"]
         total["again"] += again
         total["rounds"] += 1
-        total["wrong"] += not _right(folder / "calm", place / "out", night, again)
+        right = code == 0 and _right(folder / "calm", place / "out", night, again)
+        total["wrong"] += not right
         shutil.rmtree(place)
         print(total, flush=True)
     return total["wrong"]

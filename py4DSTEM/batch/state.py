@@ -181,6 +181,8 @@ def read_rows(path: Path, folder: Path) -> tuple[FileRow, ...]:
     """
     with _said(path), contextlib.closing(_reader(path)) as base:
         base.row_factory = sqlite3.Row
+        if not base.execute("SELECT 1 FROM sqlite_master WHERE name = 'steps'").fetchall():
+            return ()  # killed while it was made
         steps: dict[str, list[StepRow]] = {}
         for row in base.execute("SELECT * FROM steps ORDER BY file, position"):
             steps.setdefault(row["file"], []).append(_step(row, folder))
@@ -192,7 +194,7 @@ def _reader(path: Path) -> sqlite3.Connection:
     """Read-only; on a disk that is read-only as a whole, without the WAL."""
     base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
     try:
-        base.execute("SELECT 1 FROM files LIMIT 1").fetchall()
+        base.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except sqlite3.OperationalError:
         base.close()
         base = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)

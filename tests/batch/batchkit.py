@@ -84,8 +84,9 @@ class Disturbed:
     def __init__(
         self, recipe: Path, inputs: list[Path], out: Path, *, log: Path, slow_s: float
     ) -> None:
-        self._words = ["run", str(recipe), *map(str, inputs), "-o", str(out), "--retries", "5"]
-        self._out, self._log, self.kills = out, log, 0
+        self._words = ["run", str(recipe), *map(str, inputs), "-o", str(out), "--retries", "99"]
+        self._out, self._log = out, log
+        self.killed = {"runner": 0, "worker": 0}
         faulty = Path(__file__).with_name("faulty_worker.py")
         self._program = (
             "import sys; from py4DSTEM.batch import pool; from py4DSTEM.cli import main; "
@@ -102,22 +103,32 @@ class Disturbed:
             env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def run(self, victim: str = "", after_s: float = 0.0) -> int:
-        """Run to the end, or until `victim` was killed so long after a stage began."""
-        begun = self.stages()
+    def run(self, *moments: tuple[str, float]) -> int:
+        """Run to the end; its exit code.
+
+        Parameters
+        ----------
+        moments : (str, float)
+            ``"worker"`` or ``"runner"``, and the seconds after the next stage has begun at which it
+            is killed.
+        """
         process = self.start()
-        while victim and process.poll() is None and self.stages() == begun:
-            time.sleep(0.01)
-        time.sleep(after_s)
-        self._workers.update(children(process.pid))
-        if victim == "runner" and process.poll() is None:
-            process.kill()
-            self.kills += 1
-        elif victim == "worker" and process.poll() is None:
-            for pid in children(process.pid)[:1]:
-                os.kill(pid, signal.SIGKILL)
-                self.kills += 1
-        return process.wait(120)
+        for victim, after_s in moments:
+            begun = self.stages()
+            while process.poll() is None and self.stages() == begun:
+                time.sleep(0.01)
+            time.sleep(after_s)
+            self._workers.update(children(process.pid))
+            targets = [process.pid] if victim == "runner" else children(process.pid)[:1]
+            if process.poll() is None and targets:
+                os.kill(targets[0], signal.SIGKILL)
+                self.killed[victim] += 1
+        return process.wait(600)
+
+    @property
+    def kills(self) -> int:
+        """Of both kinds."""
+        return sum(self.killed.values())
 
     def stages(self) -> int:
         """How many have begun."""

@@ -6,7 +6,9 @@ import json
 import shutil
 import signal
 import time
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batchkit import Disturbed, children, leftovers
@@ -19,6 +21,15 @@ from py4DSTEM.errors import ParameterError
 Scans = tuple[Path, ...]
 
 
+def checked(text: str, name: str) -> dict[str, Any]:
+    """The JSON object of an output, checked against the schema that is shipped."""
+    jsonschema = pytest.importorskip("jsonschema")
+    value: dict[str, Any] = json.loads(text)
+    schema = (files("py4DSTEM.cli") / "schemas" / f"{name}.json").read_text("utf-8")
+    jsonschema.validate(value, json.loads(schema))
+    return value
+
+
 def test_a_run_from_dry_to_clean(
     recipe: Path, scans: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -26,18 +37,18 @@ def test_a_run_from_dry_to_clean(
     bad.write_bytes(b"nothing")
     words = ["run", str(recipe), *map(str, scans), str(bad), "-o", out]
     assert main([*words, "-n", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    told = checked(capsys.readouterr().out, "dry-run")
     assert told["steps"] == 12 and {job["reason"] for job in told["jobs"]} == {"not begun"}
     assert not Path(out).exists()
     assert main([*words, "--json"]) == 1
     said = capsys.readouterr()
-    told = json.loads(said.out)
+    told = checked(said.out, "batch")
     assert told["computed"] == 9 and not told["interrupted"]
     assert [row["state"] for row in told["files"]] == ["done"] * 3 + ["failed"]
     assert f"failed: {bad}: damaged" in said.err
     assert main(words) == 2 and "--resume" in capsys.readouterr().err
     assert main(["status", out, "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
+    told = checked(capsys.readouterr().out, "status")
     assert told["at_work"] is None and len(told["files"]) == 4
     assert main(["status", out]) == 1
     assert "3 done, 1 failed" in capsys.readouterr().out
@@ -54,7 +65,7 @@ def test_a_run_from_dry_to_clean(
     part = RunDirectory(out).folder(RunDirectory(out).files()[0]) / ".x.part-1-0123456789ab"
     part.mkdir()
     assert main(["clean", out, "--temp", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["removed"] == [str(part)]
+    assert checked(capsys.readouterr().out, "clean")["removed"] == [str(part)]
     assert main(["clean", out]) == 0
     assert "2 removed" in capsys.readouterr().out  # "image" as it was with 7*bf
     assert not leftovers(tmp_path / "out")

@@ -22,7 +22,7 @@ from py4DSTEM.batch.inputs import find_inputs
 from py4DSTEM.batch.lock import locked, owner
 from py4DSTEM.batch.rundir import RunDirectory
 from py4DSTEM.batch.runner import RunSettings, run_recipe, with_settings
-from py4DSTEM.errors import ParameterError, StoreError
+from py4DSTEM.errors import CorruptFile, ParameterError, StoreError
 from py4DSTEM.recipe.read import read_recipe
 
 Scans = tuple[Path, ...]
@@ -95,6 +95,19 @@ def test_lost_and_damaged_results_are_made_again(
     assert len(again.done) == 3
     run_recipe(recipe, scans, tmp_path / "fresh")
     assert_same(out, tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("left", [b"", b"not a database" * 400], ids=["empty", "damaged"])
+def test_a_state_that_is_not_whole(left: bytes, recipe: Path, scans: Scans, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_recipe(recipe, scans, out)
+    (out / "state.sqlite").write_bytes(left)
+    if left:
+        with pytest.raises(CorruptFile, match=r"Remove it, then --resume"):
+            run_recipe(recipe, scans, out, resume=True)
+        (out / "state.sqlite").unlink()
+    assert run_recipe(recipe, scans, out, resume=True).computed == 0
+    assert len(RunDirectory(out).files()) == 3
 
 
 def test_one_bad_file_is_one_row(recipe: Path, scans: Scans, tmp_path: Path) -> None:
