@@ -35,7 +35,9 @@ OVERVIEW = "scan"
 """Head of the column with the picture of the input itself."""
 IMAGE_BYTES = 13_000_000
 """For all thumbnails together; as text they take a third more, and the page stays below 20 MB."""
-_WIDTHS_PX = (240, 180, 130, 90)
+_WIDTHS_PX = (520, 360, 240, 180, 130, 90)
+_LEAST_BYTES_PER_PX2 = 0.1
+"""Of a thumbnail, by the square of its width; smaller ones need not be tried."""
 _LONGEST = 400
 _KINDS: Mapping[str, Literal["good", "fair", "bad"]] = {
     "ok": "good", "yellow": "fair", "red": "bad",
@@ -113,8 +115,8 @@ def _counted(found: Sequence[FileSummary]) -> str:
 def _files_table(run: RunDirectory, found: Sequence[FileSummary]) -> Table:
     pictures = _Pictures(run, found)
     head = ("file", "state", "quality", "time (s)", "memory (MB)", *pictures.columns)
-    rows = [(_name(s), _state(s), _quality(s), s.row.seconds if s.row.seconds is not None else "",
-             _megabytes(s.row.rss_bytes), *pictures.row(s)) for s in found]  # fmt: skip
+    rows = [(_name(s), _state(s), _quality(s), "" if s.seconds is None else round(s.seconds, 2),
+             _megabytes(s.rss_bytes), *pictures.row(s)) for s in found]  # fmt: skip
     return Table(head, rows, pictures.caption())
 
 
@@ -174,6 +176,8 @@ class _Pictures:
         try:
             whole = path.read_bytes()
             for width in _WIDTHS_PX:
+                if width > _WIDTHS_PX[-1] and most < width**2 * _LEAST_BYTES_PER_PX2:
+                    continue
                 small = previews.thumbnail(whole, width)
                 if len(small) <= most:
                     return Figure(small, caption)

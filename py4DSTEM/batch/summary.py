@@ -59,6 +59,19 @@ class FileSummary:
         }
 
     @cached_property
+    def seconds(self) -> float | None:
+        """Time that its results took, also in earlier runs; steps of one pass count once."""
+        passes = {r.get("started"): r.get("seconds") or 0.0 for r in self.records.values()}
+        return sum(passes.values()) if passes else self.row.seconds
+
+    @cached_property
+    def rss_bytes(self) -> int | None:
+        """Largest resident memory while its results were made."""
+        return max((r.get("rss_bytes") or 0 for r in self.records.values()), default=0) or (
+            self.row.rss_bytes
+        )
+
+    @cached_property
     def histories(self) -> tuple[History, ...]:
         """Of the results, in the order of the steps."""
         return tuple(map(history_in, self.records.values()))
@@ -109,8 +122,8 @@ def summary_csv(found: Sequence[FileSummary]) -> str:
 def _summary_row(summary: FileSummary, columns: Iterable[str]) -> list[Any]:
     row = summary.row
     numbers = [summary.numbers.get(name) for name in columns]
-    return [row.name, row.source, row.state, summary.level, row.cause, row.error, row.seconds,
-            row.rss_bytes, row.attempts, row.host, row.stamp, *numbers]  # fmt: skip
+    return [row.name, row.source, row.state, summary.level, row.cause, row.error, summary.seconds,
+            summary.rss_bytes, row.attempts, row.host, row.stamp, *numbers]  # fmt: skip
 
 
 def errors_csv(found: Sequence[FileSummary]) -> str:

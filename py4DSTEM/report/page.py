@@ -105,7 +105,12 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; overflow-wrap
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; border-radius: 4px; }
 pre { background: var(--card); padding: .7rem .9rem; overflow-x: auto; font-size: .85rem; }
 summary { cursor: pointer; font-size: 1.2rem; font-weight: 600; margin: 2.2rem 0 .6rem; }
-td.thumb img { width: 11rem; display: block; } td.thumb { min-width: 11rem; }
+td.thumb { min-width: 11rem; } td.thumb img { width: 11rem; display: block; }
+td.thumb img:hover { transform: scale(2.6); transform-origin: 30% 0; position: relative;
+                     z-index: 1; box-shadow: 0 0 8px #0006; }
+th { overflow-wrap: normal; white-space: nowrap; }
+.broad { width: calc(100vw - 4rem); margin-left: calc(50% - 50vw + 2rem); min-height: 24rem; }
+.broad td:first-child { min-width: 9rem; }
 td.mark { min-width: 6rem; } .note { color: var(--soft); font-size: .85rem; font-weight: 400; }
 .good { color: var(--good); } .fair { color: var(--fair); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
@@ -195,7 +200,9 @@ def _table(part: Table) -> str:
     caption = f"<caption>{escape(part.caption)}</caption>" if part.caption else ""
     head = "".join(f"<th>{escape(name)}</th>" for name in part.head)
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in part.rows)
-    return f'<div class="wide"><table>{caption}<tr>{head}</tr>{rows}</table></div>'
+    broad = any(isinstance(cell, Figure) for row in part.rows for cell in row)
+    kind = "wide broad" if broad else "wide"
+    return f'<div class="{kind}"><table>{caption}<tr>{head}</tr>{rows}</table></div>'
 
 
 def _cell(value: Any) -> str:
