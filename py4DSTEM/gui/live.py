@@ -14,7 +14,6 @@ from pyqtgraph.Qt import QtCore
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import Cancelled
 from py4DSTEM.gui.jobs.lane import Answer, Lane
-from py4DSTEM.gui.jobs.queue import Job
 from py4DSTEM.gui.session import OpenScan, Session
 from py4DSTEM.gui.state.project import Project, Scan
 from py4DSTEM.process.live.patterns import LivePattern
@@ -89,7 +88,6 @@ class Live(QtCore.QObject):
         super().__init__(parent)
         self._session = session
         self._patterns_of: tuple[OpenScan, LivePattern] | None = None
-        self._building: dict[str, Job] = {}
         self._coarse = False
         self.images = Lane(self._image_parts, "images", self)
         self.patterns = Lane(self._pattern_parts, "patterns", self)
@@ -206,7 +204,7 @@ class Live(QtCore.QObject):
             return
         self.ask()
         name = self._session.project.get(key).name
-        self._building[key] = self._session.jobs.submit(
+        self._session.jobs.submit(
             f"prepare {name} for dragging",
             lambda options: _prepare(data, options),
             done=lambda _: self._ask(self.images),

@@ -18,6 +18,8 @@ from py4DSTEM.stream.options import RunOptions
 
 __all__ = ["Job", "Jobs"]
 
+KEPT = 100
+"""Jobs that have ended and are still listed."""
 State = Literal["waiting", "running", "paused", "done", "failed", "cancelled"]
 Work = Callable[[RunOptions], Any]
 
@@ -212,6 +214,10 @@ class Jobs(QtCore.QObject):
             job.done(value)
         elif error is not None and job.failed is not None and job.state == "failed":
             job.failed(error)
+        job.done = job.failed = None
+        ended = [known for known in self.jobs if not known.active]
+        for old in ended[:-KEPT]:
+            self.jobs.remove(old)
 
 
 def emptied(error: BaseException | None) -> None:
