@@ -21,6 +21,8 @@ from py4DSTEM.gui.state.commands import (
 )
 from py4DSTEM.gui.state.project import DetectorEntry, Layer, Made, Project, Result, Scan
 from py4DSTEM.gui.state.recipe import recipe, steps_of
+from py4DSTEM.recipe.execute import Execution, open_input
+from py4DSTEM.recipe.read import recipe_from_text
 from py4DSTEM.stream.analysis import Analysis
 
 
@@ -54,6 +56,14 @@ def test_a_recipe_makes_the_results_again() -> None:
     names = ["image", "probe", "bragg 1", "lattice", "strain/map", "mean", "profiles"]
     assert tomllib.loads(text)["output"]["save"] == names
     assert tomllib.loads(text)["schema"] == 1
+
+
+def test_a_runner_takes_the_recipe_as_it_is() -> None:
+    bench = analysed(saved())
+    known = recipe_from_text(recipe(bench.project, "scan1"))
+    found = Execution(known, open_input(known)).run_all()
+    for result in bench.scan.results:
+        assert_same(found[result.name], result.value)
 
 
 @pytest.mark.parametrize("expression", ["", "(A - B) / (A + M)"])
