@@ -33,6 +33,7 @@ from py4DSTEM.io.format import (
     format_named,
 )
 from py4DSTEM.io.frames import MemoryFrames
+from py4DSTEM.io.remote import is_url, read_url
 from py4DSTEM.io.scan import arrange
 from py4DSTEM.units import is_angle, is_length, is_reciprocal
 
@@ -47,6 +48,8 @@ def read_file(
     cube_type: type[Cube] = Cube,
 ) -> Any:
     """Read one object, or a mapping of name → object where the file holds several."""
+    if is_url(path):
+        return read_url(str(path), options, cube_type=cube_type, finish=from_signal)
     source = Source.of(path)
     fmt, signals = open_signals(source, options, format)
     chosen = _choose(signals, options.dataset, source)

@@ -89,7 +89,8 @@ def cluster_tiles(
         work, cube.data if travels else None, weights, source_of(cube), version("py4DSTEM")
     )
     most = MOST_TILES if travels else 1
-    parts = _cut(blocks, min(most, len(blocks) // (_threads(client) * TASKS_PER_THREAD)))
+    threads = _threads(client)
+    parts = _cut(blocks, min(most, len(blocks) // (threads * TASKS_PER_THREAD)))
 
     def frames(part: Sequence[Block]) -> list[NDArray[Any]] | None:
         if travels:
@@ -98,6 +99,7 @@ def cluster_tiles(
             return [read_tile(cube.data, block, None).frames for block in part]
 
     spread = _Spread(client, share, parts, frames, options, label)
+    spread.window = max(2, threads * AHEAD)
     return reported(spread.results(), len(blocks), options, label)
 
 
@@ -228,7 +230,7 @@ class _Spread:
         self._early: dict[int, list[Any]] = {}
         self._lost: dict[int, int] = {}
         self._shared: Any = None
-        self._taken, self._window, self._counted = 0, 2, -COUNT_S
+        self._taken, self.window, self._counted = 0, 2, time.monotonic()
 
     def results(self) -> Generator[tuple[Block, Any], None, None]:
         """Blocks and what was made of them."""
@@ -248,8 +250,8 @@ class _Spread:
         """Tasks that may be with the scheduler; counted now and then, as workers come and go."""
         now = time.monotonic()
         if now - self._counted > COUNT_S:
-            self._counted, self._window = now, max(2, _threads(self._client) * AHEAD)
-        return self._window
+            self._counted, self.window = now, max(2, _threads(self._client) * AHEAD)
+        return self.window
 
     def _send_share(self) -> None:
         with _cluster_errors("the operation and its parameters cannot be sent to the workers"):
@@ -333,12 +335,12 @@ class _Spread:
         return since
 
     def _stop(self) -> None:
-        """Nothing of this pass stays in the cluster."""
-        rest = [*self._running.values(), *([] if self._shared is None else [self._shared])]
+        """Nothing of this pass stays in the cluster; what is released is forgotten there."""
+        rest = list(self._running.values())
         self._running.clear()
-        if self._client.status == "running":
-            self._client.cancel(rest, force=True, reason="py4DSTEM needs no more of it")
         self._shared = None
+        if rest and self._client.status == "running":
+            self._client.cancel(rest, force=True, reason="py4DSTEM needs no more of it")
 
 
 @contextmanager
