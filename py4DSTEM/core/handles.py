@@ -38,7 +38,7 @@ from py4DSTEM.core.selection import (
 )
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["LEAST_PX", "grown", "handles", "moved", "shifted"]
+__all__ = ["LEAST_PX", "grown", "handles", "moved", "shifted", "with_vertex", "without_vertex"]
 
 Float = NDArray[np.float64]
 Pair = tuple[float, float]
@@ -201,6 +201,59 @@ def grown(
     else:
         larger = shape
     return larger
+
+
+def with_vertex(shape: Shape, at: Pair, calibration: Calibration | None = None) -> Shape:
+    """A polygon with one more vertex, on the edge that is nearest to a place.
+
+    Parameters
+    ----------
+    shape : Detector or Selection
+    at : (float, float)
+        In pixels; the new vertex lies there.
+    calibration : Calibration, optional
+        As for `outline`.
+
+    Returns
+    -------
+    Detector or Selection
+        What is no polygon stays as it is.
+
+    Examples
+    --------
+    >>> with_vertex(Polygon(((0, 0), (0, 4), (4, 0)), center=(5, 5)), (7, 7.5)).vertices
+    ((0.0, 0.0), (0.0, 4.0), (2.0, 2.5), (4.0, 0.0))
+    """
+    if not isinstance(shape, Polygon | PolygonSelection) or not np.isfinite(at).all():
+        return shape
+    place = np.asarray(at, dtype=np.float64)
+    if isinstance(shape, Polygon):
+        frame = frame_of(shape, calibration)
+        place = frame.to_units @ (place - frame.center)
+    start = np.array(shape.vertices)
+    along = np.roll(start, -1, axis=0) - start
+    length2 = np.maximum((along**2).sum(axis=1), 1e-300)
+    part = np.clip(((place - start) * along).sum(axis=1) / length2, 0.0, 1.0)
+    away = np.hypot(*(start + part[:, None] * along - place).T)
+    after = int(away.argmin()) + 1
+    vertices = (*shape.vertices[:after], _pair(place), *shape.vertices[after:])
+    return _replaced(shape, vertices=vertices)
+
+
+def without_vertex(shape: Shape, handle: str) -> Shape:
+    """A polygon without the vertex of a handle; one of three stays as it is.
+
+    >>> without_vertex(Polygon(((0, 0), (0, 4), (4, 4), (4, 0))), "vertex1").vertices
+    ((0.0, 0.0), (4.0, 4.0), (4.0, 0.0))
+    """
+    known = isinstance(shape, Polygon | PolygonSelection) and handle.startswith("vertex")
+    if not known or len(shape.vertices) <= 3:  # type: ignore[attr-defined]
+        return shape
+    k, vertices = int(handle.removeprefix("vertex")), shape.vertices  # type: ignore[attr-defined]
+    try:
+        return _replaced(shape, vertices=(*vertices[:k], *vertices[k + 1 :]))
+    except ParameterError:  # those that are left lie on a line
+        return shape
 
 
 def _pair(at: Float) -> Pair:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.detector import (
@@ -29,7 +30,7 @@ from py4DSTEM.core.selection import (
 )
 from py4DSTEM.errors import CalibrationMissing, ParameterError
 
-__all__ = ["DETECTORS", "SELECTIONS", "typical_detector", "typical_selection"]
+__all__ = ["DETECTORS", "SELECTIONS", "selected_within", "typical_detector", "typical_selection"]
 
 DETECTORS = (
     "point", "disk", "annulus", "rectangle", "ellipse", "wedge", "polygon", "lattice"
@@ -121,6 +122,32 @@ def typical_selection(kind: str, R_shape: tuple[int, int], at: Pair | None = Non
     if kind == "mask":
         return MaskSelection(np.ones(R_shape, bool))
     raise ParameterError(f"no selection {kind!r}; there is {', '.join(SELECTIONS)}")
+
+
+def selected_within(image: NDArray[Any], low: float, high: float) -> MaskSelection:
+    """Scan positions at which an image lies between two limits, both included.
+
+    Parameters
+    ----------
+    image : (Rx, Ry) real array
+    low, high : float
+
+    Raises
+    ------
+    ParameterError
+        There are none, or the image is not one of real numbers.
+
+    Examples
+    --------
+    >>> selected_within(np.array([[1.0, 2.0], [3.0, np.nan]]), 2, 3).data.astype(int).tolist()
+    [[0, 1], [1, 0]]
+    """
+    if image.ndim != 2 or image.dtype.kind not in "buif":
+        raise ParameterError("positions are selected by one image of real numbers")
+    chosen = (image >= low) & (image <= high)
+    if not chosen.any():
+        raise ParameterError(f"no position has a value between {low:.4g} and {high:.4g}")
+    return MaskSelection(chosen)
 
 
 def _corners(center: Pair, radius: float, count: int) -> tuple[Pair, ...]:

@@ -24,10 +24,20 @@ from py4DSTEM import (
     Segment,
 )
 from py4DSTEM.core import borders
+from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.borders import pixel_borders
 from py4DSTEM.core.calibration import Calibration, Ellipse
 from py4DSTEM.core.detectors.polygon import coverage
-from py4DSTEM.core.outline import contains, grown, handles, moved, outline, shifted
+from py4DSTEM.core.outline import (
+    contains,
+    grown,
+    handles,
+    moved,
+    outline,
+    shifted,
+    with_vertex,
+    without_vertex,
+)
 from py4DSTEM.errors import CalibrationMissing, ParameterError
 
 SIZE = (41, 52)
@@ -302,3 +312,20 @@ def test_no_mouse_breaks_a_shape(name, todo, data):
 
 
 which = st.sampled_from(["outer", "inner"])
+
+
+def test_vertices_lie_on_the_nearest_edge() -> None:
+    square = ((0.0, 0.0), (0.0, 8.0), (8.0, 8.0), (8.0, 0.0))
+    assert with_vertex(PolygonSelection(square), (4.0, -0.5)).vertices == (*square, (4.0, -0.5))
+    scaled = Polygon(((0, 0), (0, 2), (2, 0)), center=(3, 4), units="mrad")
+    known = Calibration(Q=(Axis("Qx", 0.5, 0, "mrad"), Axis("Qy", 0.5, 0, "mrad")))
+    added = with_vertex(scaled, (3.0, 6.0), known)
+    assert added.vertices == ((0, 0), (0, 1.0), (0, 2), (2, 0))
+    assert with_vertex(scaled, (np.nan, 1.0), known) is scaled
+    disk = Disk(3.0)
+    assert with_vertex(disk, (1.0, 1.0)) is disk and without_vertex(disk, "radius") is disk
+    line = PolygonSelection(((0.0, 0.0), (0.0, 4.0), (0.0, 8.0), (3.0, 3.0)))
+    assert len(without_vertex(line, "vertex1").vertices) == 3
+    assert without_vertex(without_vertex(line, "vertex1"), "vertex0").vertices == (
+        (0.0, 0.0), (0.0, 8.0), (3.0, 3.0)
+    )  # fmt: skip

@@ -441,6 +441,105 @@ def test_the_mouse_is_told_about(opened: MainWindow, qtbot: Any) -> None:
     qtbot.waitUntil(lambda: place.text() == "")
 
 
+# ---- masks ---------------------------------------------------------------------------------------
+def stroke(window: MainWindow, panel: str, *places: tuple[float, float]) -> None:
+    """The left button along places of an image, row first."""
+    from pyqtgraph.Qt import QtTest
+
+    canvas = window.views[panel].canvas
+    at = [canvas.mapFromScene(canvas.box.mapViewToScene(QtCore.QPointF(y, x))) for x, y in places]
+    left, test = QtCore.Qt.MouseButton.LeftButton, QtTest.QTest
+    none = QtCore.Qt.KeyboardModifier.NoModifier
+    test.mousePress(canvas.viewport(), left, none, at[0])
+    for place in at[1:]:
+        test.mouseMove(canvas.viewport(), place)
+    test.mouseRelease(canvas.viewport(), left, none, at[-1])
+
+
+def test_masks_are_painted(opened: MainWindow, qtbot: Any) -> None:
+    press(qtbot, opened, "diffraction", Key.Key_P)
+    made, view = opened.actions_.made, opened.views["diffraction"]
+    assert made["detector.paint"].isChecked() and view.brush.brush.radius_px == 3.0
+    assert "3 px" in opened.status.currentMessage()
+    press(qtbot, opened, "diffraction", Key.Key_BracketLeft)
+    assert view.brush.brush.radius_px == 2.0
+    stroke(opened, "diffraction", (12, 10))
+    mask = opened.scan.detector(opened.scan.active).shape
+    assert mask.kind == "mask" and mask.data[12, 10] == 1
+    count = mask.data.sum()
+    assert 10 <= count <= 14  # a disk of two pixels radius about the middle of a pixel
+    opened.actions_.trigger("detector.erase")
+    assert made["detector.erase"].isChecked() and not made["detector.paint"].isChecked()
+    stroke(opened, "diffraction", (12, 12))
+    assert opened.scan.detector(opened.scan.active).shape.data.sum() < count
+    press(qtbot, opened, "diffraction", Key.Key_Escape)
+    assert view.brush is None
+    assert not any(made[f"detector.{name}"].isChecked() for name in ("paint", "erase"))
+    opened.session.undo()
+    assert opened.scan.detector(opened.scan.active).shape.data.sum() == count
+    settle(opened, qtbot)
+
+
+def test_positions_are_painted_where_the_focus_is(opened: MainWindow, qtbot: Any) -> None:
+    opened.focus("real")
+    opened.actions_.trigger("detector.paint")
+    view = opened.views["real"]
+    for _ in range(3):
+        press(qtbot, opened, "real", Key.Key_BracketLeft)
+    assert view.brush.brush.radius_px == 0.5
+    stroke(opened, "real", (1, 2))
+    assert opened.scan.selection.kind == "mask"
+    assert np.argwhere(opened.scan.selection.mask(R_SHAPE)).tolist() == [[1, 2]]
+    opened.focus("diffraction")
+    opened.actions_.trigger("detector.paint")
+    assert view.brush is None and opened.views["diffraction"].brush is not None
+    opened.actions_.trigger("detector.paint")
+    assert opened.views["diffraction"].brush is None
+    settle(opened, qtbot)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_masks_come_from_files(opened: MainWindow, qtbot: Any, tmp_path: Path, suffix: str) -> None:
+    def write(name: str, image: np.ndarray) -> str:
+        path = tmp_path / f"{name}{suffix}"
+        if suffix == ".npy":
+            np.save(path, image)
+        else:
+            from PIL import Image
+
+            Image.fromarray(image).save(path)
+        return str(path)
+
+    room = opened.actions_.room("detector")
+    pixels, where = np.zeros(Q_SHAPE, np.uint8), np.zeros(R_SHAPE, np.uint8)
+    pixels[3:5, 2], where[4, 1:3] = 1, 1
+    room.read_mask(write("pixels", pixels))
+    qtbot.waitUntil(lambda: opened.scan.detector(opened.scan.active).shape.kind == "mask")
+    np.testing.assert_array_equal(opened.scan.detector(opened.scan.active).shape.data, pixels)
+    room.read_selection(write("where", where))
+    qtbot.waitUntil(lambda: opened.scan.selection.kind == "mask")
+    np.testing.assert_array_equal(opened.scan.selection.mask(R_SHAPE), where > 0)
+    before = opened.scan
+    room.read_selection(write("other", np.ones((9, 9), np.uint8)))
+    assert "(9, 9)" in told(opened, qtbot) and opened.scan is before
+    settle(opened, qtbot)
+
+
+def test_positions_within_the_limits_of_the_colours(opened: MainWindow, qtbot: Any) -> None:
+    view = opened.views["real"]
+    qtbot.waitUntil(lambda: view.image is not None and view.exact)
+    low, high = np.quantile(view.image, [0.2, 0.6])
+    look = view.look.replace(limits=(float(low), float(high)))
+    from py4DSTEM.gui.state.commands import ChangeLook
+
+    opened.session.do(ChangeLook(panel="real", look=look))
+    opened.actions_.trigger("detector.select_limits")
+    expected = (view.image >= low) & (view.image <= high)
+    assert 0 < expected.sum() < expected.size
+    np.testing.assert_array_equal(opened.scan.selection.mask(R_SHAPE), expected)
+    settle(opened, qtbot)
+
+
 # ---- from start to end ---------------------------------------------------------------------------
 def test_unsaved_results_are_asked_about(
     opened: MainWindow, qtbot: Any, monkeypatch: pytest.MonkeyPatch

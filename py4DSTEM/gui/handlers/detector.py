@@ -11,7 +11,7 @@ from py4DSTEM.api import read
 from py4DSTEM.core.detector import Detector, Mask, dpc_segments, presets, segments
 from py4DSTEM.core.outline import grown, handles, shifted
 from py4DSTEM.core.selection import MaskSelection, PointSelection
-from py4DSTEM.core.typical import typical_detector, typical_selection
+from py4DSTEM.core.typical import selected_within, typical_detector, typical_selection
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.gui.state.commands import (
     ActivateDetector,
@@ -24,6 +24,7 @@ from py4DSTEM.gui.state.commands import (
     WeighDetector,
 )
 from py4DSTEM.gui.state.project import DetectorEntry, Scan, free_letter
+from py4DSTEM.gui.views.brush import Brush
 
 __all__ = ["Handlers"]
 
@@ -37,6 +38,9 @@ class Handlers:
     def __init__(self, window: Any) -> None:
         self._window = window
         self._session = window.session
+        self._painted = [window.views[name] for name in ("diffraction", "real")]
+        for view in self._painted:
+            view.brushChanged.connect(self._show_brush)
 
     def __getattr__(self, name: str) -> Any:
         """The actions that differ in a shape or a direction only."""
@@ -105,13 +109,71 @@ class Handlers:
 
     def read_mask(self, path: str) -> None:
         """Weights of every pixel from a file."""
+        cube = self._window.cube
+
+        def checked(data: Any) -> Mask:
+            mask = Mask(data)
+            mask.weights(cube.Q_shape, cube.calibration)
+            return mask
+
+        self._read(path, checked, self._draw)
+
+    def select_file(self) -> None:
+        """Ask for a file of an image; it is read beside the window."""
+        path, _ = QtWidgets.QFileDialog.getOpenFileName(self._window, "Scan positions")
+        if path:
+            self.read_selection(path)
+
+    def read_selection(self, path: str) -> None:
+        """Positions that are not zero in a file."""
+        shape = self._window.cube.R_shape
+        self._read(path, lambda data: _checked_selection(data, shape), self._choose)
+
+    def select_limits(self) -> None:
+        """Positions whose value lies between the limits of the colours."""
+        view = self._window.views["real"]
+        if view.image is None or view.image.shape != self._window.cube.R_shape:
+            raise ParameterError("no image of the whole scan is shown")
+        self._choose(selected_within(view.image, *view.limits))
+
+    def _read(self, path: str, made: Any, done: Any) -> None:
         self._session.jobs.submit(
             "read a mask",
-            lambda _: Mask(getattr(read(path), "data", None)),
-            done=self._draw,
+            lambda _: made(getattr(read(path), "data", None)),
+            done=done,
             failed=lambda error: self._session.troubled.emit(f"read a mask from {path}", error),
             at_once=True,
         )
+
+    # ---- painting --------------------------------------------------------------------------------
+    def paint(self) -> None:
+        """Let the left button paint on the focused image, or end that."""
+        self._brush(erase=False)
+
+    def erase(self) -> None:
+        """Let it take away."""
+        self._brush(erase=True)
+
+    def _brush(self, *, erase: bool) -> None:
+        focused = self._window.view("diffraction", "real")
+        known = focused.brush
+        wish = Brush(3.0 if known is None else known.brush.radius_px, erase)
+        ends = known is not None and known.brush.erase == erase
+        for view in self._painted:
+            if view is not focused:
+                view.set_brush(None)
+        focused.set_brush(None if ends else wish)
+        self._show_brush(None if focused.brush is None else focused.brush.brush)
+
+    def _show_brush(self, brush: Brush | None) -> None:
+        made = self._window.actions_.made
+        made["detector.paint"].setChecked(brush is not None and not brush.erase)
+        made["detector.erase"].setChecked(brush is not None and brush.erase)
+        if brush is not None:
+            what = "erasing" if brush.erase else "painting: Ctrl erases"
+            self._session.said.emit(
+                f"{what}, [ and ] change the radius ({brush.radius_px:g} px), Esc ends"
+            )
 
     def _set(self, shapes: Mapping[str, Detector], expression: str = "", **more: Any) -> None:
         entries = tuple(DetectorEntry(name=name, shape=shape) for name, shape in shapes.items())
@@ -237,3 +299,9 @@ class Handlers:
             self._choose(typical_selection("mask", shape), "mean")
         else:
             self._choose(typical_selection("point", shape))
+
+
+def _checked_selection(data: Any, R_shape: tuple[int, int]) -> MaskSelection:
+    selection = MaskSelection(data)
+    selection.mask(R_shape)
+    return selection

@@ -1,8 +1,8 @@
-"""A brush that paints a mask on an image."""
+"""A brush that paints a mask on an image; the window shows how, by `Brush`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from py4DSTEM.core.pixels import tinted
 __all__ = ["Brush", "BrushItem"]
 
 Pair = tuple[float, float]
+Key = QtCore.Qt.Key
+_SIZES = {Key.Key_BracketLeft: -1.0, Key.Key_BracketRight: 1.0}
+_LEAST_PX = 0.5
+_COLOR = "#F0E442"
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,8 @@ class BrushItem(pg.GraphicsObject):
 
     painted = QtCore.Signal(object, bool)
     """(mask (n0, n1) float64, settled): along a stroke, and when it has ended."""
+    changed = QtCore.Signal(object)
+    """The `Brush`, of another size; None: no more painting."""
 
     def __init__(self, size: tuple[int, int], brush: Brush) -> None:
         super().__init__()
@@ -46,6 +52,7 @@ class BrushItem(pg.GraphicsObject):
         self._mask = blank(None, size)
         self._before = self._mask
         self._last: Pair | None = None
+        self._place: Pair | None = None
         self._tint = QtGui.QImage()
         self._held: NDArray[np.uint8] | None = None
         self.setZValue(30)
@@ -71,6 +78,24 @@ class BrushItem(pg.GraphicsObject):
         if not self._tint.isNull():
             rows, columns = self._size
             painter.drawImage(QtCore.QRectF(-0.5, -0.5, columns, rows), self._tint)
+        if self._place is not None:
+            pen = pg.mkPen(_COLOR, width=1.2, cosmetic=True)
+            if self.brush.erase:
+                pen.setStyle(QtCore.Qt.PenStyle.DashLine)
+            painter.setPen(pen)
+            x, y = self._place
+            painter.drawEllipse(QtCore.QPointF(y, x), *2 * (self.brush.radius_px,))
+
+    def hover(self, place: Pair | None) -> None:
+        """Show how large the brush is, where the mouse is."""
+        self._place = place
+        self.update()
+
+    def set_brush(self, brush: Brush) -> None:
+        """Paint with another one."""
+        self.prepareGeometryChange()
+        self.brush = brush
+        self.update()
 
     # ---- strokes ---------------------------------------------------------------------------------
     def mousePressEvent(self, ev: Any) -> None:
@@ -106,14 +131,21 @@ class BrushItem(pg.GraphicsObject):
 
     # ---- keys ------------------------------------------------------------------------------------
     def wants(self, ev: Any) -> bool:
-        """Whether a key would be used: Esc ends a stroke."""
-        return self._last is not None and ev.key() == QtCore.Qt.Key.Key_Escape
+        """Whether a key would be used: Esc ends a stroke, or the painting; brackets resize."""
+        return ev.key() == Key.Key_Escape or ev.key() in _SIZES
 
     def press(self, ev: Any) -> bool:
-        """Give a stroke up."""
+        """Resize the brush, give a stroke up, or end."""
         if not self.wants(ev):
             return False
-        self._last = None
-        self._take(self._before)
-        self.painted.emit(self._mask, True)
+        if ev.key() in _SIZES:
+            radius = max(self.brush.radius_px + _SIZES[ev.key()], _LEAST_PX)
+            self.set_brush(replace(self.brush, radius_px=radius))
+            self.changed.emit(self.brush)
+        elif self._last is None:
+            self.changed.emit(None)
+        else:
+            self._last = None
+            self._take(self._before)
+            self.painted.emit(self._mask, True)
         return True

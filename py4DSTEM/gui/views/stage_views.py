@@ -47,6 +47,9 @@ class StageView(ImagePanel):
     what the live images give.
     """
 
+    brushChanged = QtCore.Signal(object)
+    """The `Brush` that the left button paints with from now on, or None."""
+
     def __init__(self, session: Session, name: str, parent: Any = None) -> None:
         super().__init__(name, parent)
         self.session = session
@@ -214,16 +217,28 @@ class StageView(ImagePanel):
         scan = self.scan
         data = None if scan is None else self.session.data(scan.key)
         if self._brush is not None:
+            self.canvas.hovered.disconnect(self._brush.hover)
             self.canvas.box.removeItem(self._brush)
             self.canvas.key_users.remove(self._brush)
             self._brush = None
+            if brush is None:
+                self.brushChanged.emit(None)
         if brush is None or scan is None or data is None:
             return
         self._brush = BrushItem(self._frame_of(data.cube), brush)
         self._brush.set_shape(self._mask_of(scan))
         self._brush.painted.connect(self._painted)
+        self._brush.changed.connect(self._brush_changed)
+        self.canvas.hovered.connect(self._brush.hover)
         self.canvas.box.addItem(self._brush, ignoreBounds=True)
         self.canvas.key_users.insert(0, self._brush)
+        self.brushChanged.emit(brush)
+
+    def _brush_changed(self, brush: Brush | None) -> None:
+        if brush is None:
+            self.set_brush(None)
+        else:
+            self.brushChanged.emit(brush)
 
     @abstractmethod
     def _frame_of(self, cube: Any) -> tuple[int, int]:
@@ -316,7 +331,7 @@ class DiffractionView(StageView):
 
     def _painted(self, mask: Any, settled: bool) -> None:
         scan = self.scan
-        if scan is None:
+        if scan is None or not mask.any():
             return
         if self._mask_of(scan) is not None:
             self._moved(scan.active, Mask(mask), settled)

@@ -6,10 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pyqtgraph.Qt import QtCore
+from pyqtgraph.Qt import QtCore, QtGui
 
 from py4DSTEM import Annulus, Calibration, Disk
-from py4DSTEM.core.selection import MaskSelection, PointSelection, RectangleSelection
+from py4DSTEM.core.selection import (
+    MaskSelection,
+    PointSelection,
+    PolygonSelection,
+    RectangleSelection,
+)
 from py4DSTEM.gui.views.image_panel import ImagePanel
 from py4DSTEM.gui.views.shape_item import BODY, ShapeItem
 from py4DSTEM.gui.views.shapes import Shapes
@@ -194,3 +199,30 @@ def test_small_shapes_are_named_while_the_mouse_is_there(
     assert not named(small)
     shapes.activate("B")
     assert named(small)
+
+
+# ---- polygons ------------------------------------------------------------------------------------
+def test_vertices_come_and_go(panel: ImagePanel, shapes: Shapes, mouse: Any, qtbot: Any) -> None:
+    corners = ((10.0, 10.0), (10.0, 40.0), (30.0, 40.0))
+    item, told = put(shapes, PolygonSelection(corners))
+    shapes.activate("A")
+    place = mouse.at(panel.canvas, 10, 25)
+    left = QtCore.Qt.MouseButton.LeftButton
+    mouse.click(panel.canvas, 10, 25)
+    qtbot.mouseDClick(panel.canvas.viewport(), left, pos=place)
+    mouse.release(panel.canvas, 10, 25)
+    assert len(item.value.vertices) == 4 and [settled for _, settled in told] == [True]
+    assert item.value.vertices[1] == pytest.approx((10, 25), abs=0.3)
+    mouse.drag(panel.canvas, item.handles["vertex1"], (6, 24))
+    assert item.value.vertices[1] == pytest.approx((6, 24), abs=0.3)
+    mouse.hover(panel.canvas, *item.handles["vertex0"])
+    qtbot.keyClick(panel.canvas, Key.Key_Delete)
+    assert item.value.vertices == (told[-2][0].vertices[1], corners[1], corners[2])
+    mouse.hover(panel.canvas, *item.handles["vertex0"])
+    qtbot.keyClick(panel.canvas, Key.Key_Delete)  # three are left, and three stay
+    assert len(item.value.vertices) == 3
+    mouse.hover(panel.canvas, 38, 3)
+    event = QtGui.QKeyEvent(
+        QtCore.QEvent.Type.KeyPress, Key.Key_Delete, QtCore.Qt.KeyboardModifier.NoModifier
+    )
+    assert not item.wants(event)  # away from the vertices the key takes the detector away
