@@ -81,10 +81,11 @@ class StepKeys:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self._reading = plain(
-            recipe.input.model_dump(mode="json", exclude={"file", "brings"}, exclude_defaults=True)
+        given = recipe.input.model_dump(
+            mode="json", exclude={"file", "brings"}, exclude_defaults=True
         )
-        self._steps = [(step, _described(step)) for step in recipe.step]
+        self._reading = _hash(plain(given))
+        self._steps = [(step, _hash(_described(step))) for step in recipe.step]
 
     def of(self, fingerprint: str) -> dict[str, str]:
         """Name of a step → SHA-256 of all that its result depends on."""

@@ -346,12 +346,14 @@ class Recipe(Parameters):
         """
         if not self.override:
             return self
+        applying = [override for override in self.override if override.applies(path)]
+        if not applying:
+            return self.model_copy(update={"override": ()})
         document = self.document()
         document.pop("override", None)
-        for override in self.override:
-            if override.applies(path):
-                for key, value in override.set.items():
-                    self.put(document, key, value)
+        for override in applying:
+            for key, value in override.set.items():
+                self.put(document, key, value)
         return Recipe.from_document(document)
 
     def place(self, key: str) -> tuple[str | int, ...]:
