@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 SCHEMA = 1
+LARGEST = 2_000_000_000
+"""Bytes of a scan from memory that are written into the project itself."""
 SUFFIX = ".p4d"
 _KIND = "py4DSTEM desktop project"
 _TEXT = "project"
@@ -85,7 +87,7 @@ def save_project(
         results.
     project : Project
     cubes : mapping of str to Cube, optional
-        Data of the scans by key; those of scans that come from no file are saved too.
+        Data of the scans by key; those of scans that come from no file are saved too, up to 2 GB.
     options : RunOptions, optional
         Progress and cancel.
 
@@ -148,7 +150,7 @@ def written(project: Project, cubes: Mapping[str, Cube], *, folder: Path | None 
     kept = {
         scan.key: parts.value(f"scans/{scan.key}", cubes[scan.key])
         for scan in project.scans
-        if scan.source.path is None and scan.key in cubes
+        if scan.source.path is None and scan.key in cubes and parts.fits(scan, cubes[scan.key])
     }
     document = {
         "kind": _KIND,
@@ -180,6 +182,16 @@ class _Parts:
             for k, result in enumerate(scan.results)
         ]
         return {"layers": layers, "results": results}
+
+    def fits(self, scan: Scan, cube: Cube) -> bool:
+        """Whether a scan from memory may be written into the project; it is noted where not."""
+        if cube.nbytes > LARGEST:
+            self.notes.append(
+                f"the scan {scan.name!r} is in no file and too large for the project "
+                f"({cube.nbytes / 1e9:.1f} GB): only what was found in it is kept.  Save it as "
+                "data first, and open that file"
+            )
+        return cube.nbytes <= LARGEST
 
     def _layer(self, name: str, layer: Layer) -> Any:
         value = layer.value

@@ -179,3 +179,32 @@ def test_nothing_is_written_where_it_cannot(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         save_project(tmp_path / "no" / "a.p4d", Project())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repaired_scan_comes_back_and_is_saved_again(tmp_path: Path) -> None:
+    """It is in no file but the project, and read from there while that is written anew."""
+    bad = np.zeros(cube().Q_shape, bool)
+    bad[3, 4] = True
+    repaired = py4DSTEM.repair_pixels(py4DSTEM.read(saved(), dataset="scan"), bad)
+    project = Project(scans=(Scan(key="scan2", name="repaired"),), current="scan2")
+    path = tmp_path / "a.p4d"
+    assert save_project(path, project, {"scan2": repaired}) == ()
+    for _ in range(2):
+        found = load_project(path)
+        assert found.project.scans[0].name == "repaired" and not found.notes
+        assert save_project(path, found.project, found.cubes) == ()
+    again = load_project(path).cubes["scan2"]
+    np.testing.assert_array_equal(np.asarray(again.data), np.asarray(repaired.data))
+
+
+def test_scans_that_are_too_large_for_the_project_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from py4DSTEM.gui.state import store
+
+    monkeypatch.setattr(store, "LARGEST", cube().nbytes - 1)
+    project = Project(scans=(Scan(key="scan2", name="large"),), current="scan2")
+    (note,) = save_project(tmp_path / "a.p4d", project, {"scan2": cube()})
+    assert "'large'" in note and "too large" in note
+    found = load_project(tmp_path / "a.p4d")
+    assert found.cubes == {} and note in found.notes
