@@ -6,6 +6,7 @@ and whatever else it knows. Other formats must be copied to a disk first.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import re
 import threading
@@ -238,7 +239,7 @@ def _zarr_again(url: str, name: str) -> _RemoteZarr:
 
 # ---- HDF5 ----------------------------------------------------------------------------------------
 def _hdf5_signals(url: str, options: ReadOptions) -> Mapping[str, Signal]:
-    with _remote(url), _opened(url) as file:
+    with _undisturbed(), _remote(url), _opened(url) as file:
         found = _datasets(file)
         if options.dataset is not None:
             name = options.dataset.strip("/")
@@ -288,6 +289,31 @@ def _plain(dataset: h5py.Dataset) -> dict[str, Any]:
     return attributes
 
 
+_PAUSE = threading.Lock()
+_pauses = 0
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No garbage is collected meanwhile.
+
+    HDF5 holds its lock while the stream under it waits for the thread of the network; if that
+    thread collected an object of HDF5, it would wait for the lock, and both for ever.
+    """
+    global _pauses
+    with _PAUSE:
+        was_on = _pauses > 0 or gc.isenabled()
+        _pauses += was_on
+        gc.disable()
+    try:
+        yield
+    finally:
+        with _PAUSE:
+            _pauses -= was_on
+            if was_on and _pauses == 0:
+                gc.enable()
+
+
 def _told(original: dict[str, Any]) -> Metadata:
     note = "read from a URL: calibrations in the file are not read; set them with_calibration"
     return Metadata(notes=(note,), original=original)
@@ -320,7 +346,7 @@ class RemoteHdf5:
         self._lock = threading.Lock()
         self._context: Any = None
         self._values: Any = None
-        with self._lock:
+        with self._lock, _undisturbed():
             values = self._open()
         self.shape: tuple[int, ...] = tuple(map(int, values.shape))
         self.dtype: np.dtype[Any] = np.dtype(values.dtype).newbyteorder("=")
@@ -346,7 +372,7 @@ class RemoteHdf5:
             The server does not answer, or what it sends makes no sense.
         """
         # HDF5 reads one thing at a time, and so does the stream under it.
-        with self._lock, _remote(self.url):
+        with self._lock, _undisturbed(), _remote(self.url):
             return np.asarray(self._open()[key], self.dtype)
 
     def close(self) -> None:
@@ -354,7 +380,8 @@ class RemoteHdf5:
         with self._lock:
             context, self._context, self._values = self._context, None, None
         if context is not None:
-            context.__exit__(None, None, None)
+            with _undisturbed():
+                context.__exit__(None, None, None)
 
     def __del__(self) -> None:
         if getattr(self, "_context", None) is not None:
