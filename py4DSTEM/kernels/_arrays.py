@@ -60,4 +60,4 @@ def stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The dtype that `fit_array` gives."""
     native = dtype.newbyteorder("=")
     fit = np.dtype(_STAND_IN.get(native, native))
-    return np.dtype(np.uint8) if fit == bool else fit
+    return np.dtype(np.uint8) if fit.kind == "b" else fit
