@@ -29,10 +29,10 @@ from py4DSTEM.batch.runner import RunSettings, run_recipe
 from py4DSTEM.recipe.read import read_recipe
 
 
-def kills(count: int, folder: Path, seed: int) -> int:
+def kills(count: int, folder: Path, seed: int, longest_s: float) -> int:
     """Rounds of killed runs until there were so many kills; how many rounds went wrong."""
     rng = np.random.default_rng(seed)
-    scans = [write_scan(folder / f"s{k}.h5", k) for k in range(40)]
+    scans = [write_scan(folder / f"s{k}.h5", k) for k in range(10)]
     recipe = folder / "look.toml"
     recipe.write_text(RECIPE)
     run_recipe(recipe, scans, folder / "calm")
@@ -45,7 +45,7 @@ def kills(count: int, folder: Path, seed: int) -> int:
         code = 1
         while code != 0 and night.kills < left:
             victims = ["worker"] * int(rng.integers(0, 4)) + ["runner"]
-            code = night.run(*((victim, float(rng.uniform(0, 0.3))) for victim in victims))
+            code = night.run(*((victim, float(rng.uniform(0, longest_s))) for victim in victims))
         if code != 0:
             code = night.run()
         again = night.stages_again(stages=2 * len(scans))
@@ -102,12 +102,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--longest", type=float, default=2.0, help="seconds from the begin of a stage to a kill"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.cost:
             cost(Path(folder))
             return 0
-        return kills(options.kills, Path(folder), options.seed)
+        return kills(options.kills, Path(folder), options.seed, options.longest)
 
 
 if __name__ == "__main__":
