@@ -183,6 +183,12 @@ def _calibrated(cube: Cube) -> Pair | None:
         return None
 
 
+def _described(name: str, default: Any, **limits: Any) -> Any:
+    """A parameter that both steps have, in the same words."""
+    words = MeasureOrigin.model_fields[name].description
+    return Field(default, description=words, **limits)
+
+
 class CalibrateOrigin(Analysis, kind="calibrate-origin", version=1):
     """Measure the origin of every scan position, and calibrate with a smooth surface through it."""
 
@@ -190,11 +196,11 @@ class CalibrateOrigin(Analysis, kind="calibrate-origin", version=1):
     blend: bool = Field(
         False, description="Add the share of what is left that the uncertainties do not explain."
     )
-    method: Method = Field("auto", description="As for measure_origin.")
+    method: Method = _described("method", "auto")
     center: Pair | None = Field(None, description="Rough (qx, qy) in pixels; None: found.")
-    radius_px: float | None = Field(None, gt=0, description="As for measure_origin.")
-    search_px: float | None = Field(None, gt=0, description="As for measure_origin.")
-    mask: AnyDetector | None = Field(None, description="As for measure_origin.")
+    radius_px: float | None = _described("radius_px", None, gt=0)
+    search_px: float | None = _described("search_px", None, gt=0)
+    mask: AnyDetector | None = _described("mask", None)
 
     accepts: ClassVar[tuple[type, ...]] = (Cube, PointTable)
 

@@ -111,3 +111,11 @@ def test_a_bad_detector_within_is_the_fault_of_its_field() -> None:
     assert values_to_step(VirtualImages, {"detectors": {"bf": Disk(2.0)}}).detectors == {
         "bf": Disk(2.0)
     }
+
+
+def test_every_parameter_is_explained_in_a_sentence() -> None:
+    for kind, cls in all_steps().items():
+        if cls.__module__.startswith("py4DSTEM."):
+            for field in fields_of(cls):
+                help = field.help
+                assert len(help) > 12 and not help.startswith("As for"), (kind, field.name)
