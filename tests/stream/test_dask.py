@@ -240,7 +240,7 @@ def test_something_else_is_refused():
 
 
 def test_arrays_in_memory_do_not_travel_whole(tmp_path):
-    large = np.zeros((64, 96, 16, 17), np.uint8)
+    large = np.zeros((64, 96, 16, 17), np.uint16)
     cube = DataCube(large)
     assert not spread._travels(cube.data)
     assert not spread._travels(cube.crop(R=((1, 60), (0, 60))).data)
