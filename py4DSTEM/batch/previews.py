@@ -130,5 +130,5 @@ def thumbnail(png: bytes, width_px: int = 240) -> bytes:
         height = max(1, round(small.height * width_px / small.width))
         small = small.resize((width_px, height), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    small.quantize(_COLORS).save(data, "png", optimize=True)
+    small.quantize(_COLORS, method=Image.Quantize.FASTOCTREE).save(data, "png")
     return data.getvalue()
