@@ -58,7 +58,7 @@ def test_files_can_be_used(demo):
     assert strain.mask.all() and np.isfinite(strain.covariance).all()
     kinds = [step.kind for step in strain.history.steps]
     assert kinds[-3:] == ["find-bragg-disks", "fit-lattice", "strain-map"]
-    assert "10.1016/j.ultramic.2017.06.019" in strain.history.cite()
+    assert "10.1016/j.ultramic.2016.12.021" in strain.history.cite()
 
 
 def test_report_stands_alone(demo):

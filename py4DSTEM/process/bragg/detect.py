@@ -176,7 +176,7 @@ class FindBraggDisks(Operation, kind="find-bragg-disks", version=1):
         "rejected": Reduced(np.add),
         "without": Reduced(np.add),
     }
-    cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2017.06.019",)
+    cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2016.12.021",)
 
     @classmethod
     def examples(cls) -> list[FindBraggDisks]:
