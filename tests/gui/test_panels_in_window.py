@@ -87,6 +87,32 @@ def test_a_stage_that_has_stopped_hears_nothing() -> None:
     assert not session.stage.overlays
 
 
+def test_every_control_says_what_it_does_and_is_reached_by_tab(window: MainWindow) -> None:
+    from pyqtgraph.Qt import QtCore, QtWidgets
+
+    from py4DSTEM.gui.panels import PANELS
+
+    for name in PANELS:
+        window.show_panel(name)
+    buttons = QtWidgets.QAbstractButton
+    kinds = (buttons, QtWidgets.QComboBox, QtWidgets.QAbstractSpinBox, QtWidgets.QLineEdit)
+    found = 0
+    for control in window.findChildren(QtWidgets.QWidget):
+        above, said = control, ""
+        while above is not None and above is not window:
+            said, above = said or above.toolTip(), above.parentWidget()
+        own = isinstance(control, kinds) and not control.objectName().startswith("qt_")
+        qt = isinstance(control.parentWidget(), QtWidgets.QTabBar | QtWidgets.QTableWidget)
+        if not own or qt:
+            continue
+        found += 1
+        assert said, (type(control), type(control.parentWidget()))
+        tab = QtCore.Qt.FocusPolicy.TabFocus
+        proxied = isinstance(control.parentWidget(), kinds)
+        assert proxied or control.focusPolicy() & tab == tab, (control, control.parentWidget())
+    assert found > 100
+
+
 END = """
 import sys, time
 from importlib import import_module

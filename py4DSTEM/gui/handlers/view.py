@@ -15,8 +15,8 @@ __all__ = ["Handlers"]
 GAMMAS = (0.5, 1 / 3, 0.25)
 COLORS = {
     "diffraction": ("inferno", "viridis", "gray", "magma", "cividis"),
-    "real": ("gray", "viridis", "inferno", "cividis", "RdBu"),
-    "result": ("viridis", "gray", "inferno", "RdBu", "twilight"),
+    "real": ("gray", "viridis", "inferno", "cividis", "RdBu_r"),
+    "result": ("viridis", "gray", "inferno", "RdBu_r", "twilight"),
 }
 PICTURES = ("diffraction", "real", "result")
 

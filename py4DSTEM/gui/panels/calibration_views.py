@@ -213,6 +213,7 @@ class TypedPage(QtWidgets.QWidget):
         if name in _UNITS:
             box = QtWidgets.QComboBox()
             box.addItems(_UNITS[name])
+            box.setToolTip("Unit of the number.")
             self.units[name] = box
             layout.addWidget(box)
         return row

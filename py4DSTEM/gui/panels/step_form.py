@@ -183,7 +183,8 @@ def _reset_button(act: Any) -> QtWidgets.QToolButton:
     made.setText("↺")
     made.setAutoRaise(True)
     made.setToolTip("Back to the default")
-    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    made.setAccessibleName("Back to the default")
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     made.clicked.connect(lambda *_: act())
     return made
 

@@ -140,7 +140,12 @@ class Canvas(pg.GraphicsView):
         self._fitted = True
         self._hugs = 0
         self._lay_out()
-        self.box.sigResized.connect(self._hug)
+        # Never while the layout is at work: its other items would be placed by what was before.
+        self._later = QtCore.QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(0)
+        self._later.timeout.connect(self._hug)
+        self.box.sigResized.connect(lambda _: self._later.start())
         self.box.sigRangeChangedManually.connect(self._moved_by_hand)
         self.setFocusPolicy(QtCore.Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)

@@ -290,13 +290,17 @@ def test_axes_end_soon_after_the_image(
         seen = panel.canvas.box.viewRect()
         return seen.height() / rows, seen.width() / columns
 
-    qtbot.waitUntil(lambda: max(shown()) <= 1.25)
+    qtbot.waitUntil(lambda: max(shown()) <= 1.25 and not panel.canvas._later.isActive())
     assert min(shown()) == pytest.approx(1.0, abs=0.02)  # it fills the room one way
     whole = panel.canvas.box.viewRect()
     assert whole.contains(panel.canvas.pixels.boundingRect().adjusted(0.1, 0.1, -0.1, -0.1))
     assert whole.center().x() == pytest.approx(14.5, abs=0.1)
     step = panel.canvas.box.viewPixelSize()
     assert step[0] == pytest.approx(step[1])
+    box = panel.canvas.box.geometry()
+    left, below = (axis.geometry() for axis in panel.canvas.axes)
+    assert (left.top(), left.bottom()) == pytest.approx((box.top(), box.bottom()), abs=1.0)
+    assert (below.left(), below.right()) == pytest.approx((box.left(), box.right()), abs=1.0)
 
 
 def test_long_titles_end_in_dots(panel: ImagePanel) -> None:
