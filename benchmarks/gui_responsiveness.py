@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Result, table, warm_cache
+from common import Result, busy_seconds, table, tree_seconds, warm_cache
 from gui_desk import Desk, Heartbeat, isolate, resident_mib
 
 
@@ -58,9 +58,25 @@ def frames(goal: str, what: str, drags: Sequence[Any], least: float, limit: floa
     median, p95 = (float(np.percentile(delays, q)) for q in (50, 95))
     fps = float(np.median([drag.fps for drag in drags]))
     wanted = f"≥ {least:g} fps, ≤ {limit:g} ms"
-    return Row(
-        goal, what, wanted, median, p95, "ms", fps >= least and p95 <= limit, f"{fps:.0f} fps"
-    )
+    others = float(np.mean([drag.others for drag in drags]))
+    more = f"{fps:.0f} fps, others {others:.1f} cores"
+    return Row(goal, what, wanted, median, p95, "ms", fps >= least and p95 <= limit, more)
+
+
+TRIES = int(os.environ.get("BENCH_TRIES", "1"))
+"""How often a drag is repeated; the quieter half counts."""
+
+
+def quietest(drag: Callable[[], Any], count: int) -> list[Any]:
+    """`count` drags, those during which other programs took least of the machine."""
+    found = []
+    for _ in range(count * TRIES):
+        start, own, busy = time.perf_counter(), tree_seconds(os.getpid()), busy_seconds()
+        found.append(drag())
+        took = time.perf_counter() - start
+        used = tree_seconds(os.getpid()) - own
+        found[-1].others = max(0.0, (busy_seconds() - busy - used) / took)
+    return sorted(found, key=lambda one: one.others)[:count]
 
 
 # ---- movements -----------------------------------------------------------------------------------
@@ -84,13 +100,21 @@ def detector(desk: Desk, shape: Any, **options: Any) -> None:
 def wiggles(desk: Desk, rounds: int = 2, reach: float = 12.0, steps: int = 90) -> list[Any]:
     """Drags of the active detector by 1, 2 and 4 pixels a step."""
     view = desk.window.views["diffraction"]
-    drags = []
-    for _ in range(rounds):
-        for step in (1.0, 2.0, 4.0):
-            center = desk.scan.detectors[0].shape.center
-            drags.append(desk.drag(view, path(center, steps, step, reach)))
-            desk.wait(lambda: desk.idle)
-    return drags
+
+    shape = desk.scan.detectors[0].shape
+
+    def drag(step: float) -> Any:
+        desk.session.do(_shape(desk, shape))
+        desk.wait(lambda: desk.idle)
+        found = desk.drag(view, path(shape.center, steps, step, reach))
+        desk.wait(lambda: desk.idle)
+        if found.moves < steps // 2:
+            raise RuntimeError(f"the mouse moved the detector {found.moves} of {steps} times")
+        return found
+
+    return [
+        one for step in (1.0, 2.0, 4.0) for one in quietest(lambda step=step: drag(step), rounds)
+    ]
 
 
 # ---- groups --------------------------------------------------------------------------------------
@@ -129,13 +153,16 @@ def probe_rows(desk: Desk) -> list[Row]:
         ("R4", PointSelection(90, 100), 0, 16),
         ("R5", RectangleSelection(60, 124, 80, 144), 20, 50),
     ):
-        drags = []
-        for _ in range(3):
+
+        def drag(goal: str = goal, selection: Any = selection) -> Any:
             desk.session.do(Select(key=desk.scan.key, selection=selection, how="mean"))
             desk.wait(lambda: desk.idle)
             start = (90.0, 100.0) if goal == "R4" else (92.0 - 0.5, 112.0 - 0.5)
-            drags.append(desk.drag(views["real"], path(start, 90, 3.0, 40.0), **answers))
+            found = desk.drag(views["real"], path(start, 90, 3.0, 40.0), **answers)
             desk.wait(lambda: desk.idle)
+            return found
+
+        drags = quietest(drag, 3)
         if goal == "R4":
             delays = [delay for drag in drags for delay in drag.delays]
             rows.append(row("R4", "probe dragged: pattern (file in page cache)", delays, limit))
