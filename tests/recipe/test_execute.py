@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.signal import fftconvolve
 
 import py4DSTEM
 from py4DSTEM import Calibration, CalibrationMissing, DataCube, ParameterError
@@ -16,7 +18,7 @@ from py4DSTEM.recipe.keys import StepKeys, fingerprint, step_keys
 from py4DSTEM.recipe.model import Override, Recipe, RecipeStep
 from py4DSTEM.recipe.read import read_recipe, recipe_from_text
 from py4DSTEM.recipe.templates import template_path, templates
-from py4DSTEM.simulate import powder_rings, strained_lattice
+from py4DSTEM.simulate import phase_object, powder_rings, strained_lattice
 
 
 def recipe_of(*steps: str, rest: str = "") -> Recipe:
@@ -75,6 +77,38 @@ def test_templates_run_as_they_are(name: str, scan) -> None:
     bare = DataCube(np.asarray(scan.cube.data))  # a file that says nothing about itself
     found = Execution(recipe, bare).run_all()
     assert set(found) == {step.name for step in recipe.step}
+
+
+def test_the_phase_recipe_finds_rotation_and_phase() -> None:
+    scan = phase_object(
+        (24, 20), defocus_A=0, step_A=0.5, strength=0.2, rotation_rad=0.5, flip=True, dose=None
+    )
+    truth = scan.truth
+    recipe = read_recipe(template_path("phase"))
+    found = Execution(recipe, scan.cube).run_all()
+    assert found["rotation"].flip
+    assert abs(found["rotation"].rotation_rad - 0.5) < np.radians(3)
+    assert found["phase"].units == "rad"
+    # the phase as the probe sees it: smeared by the intensity of the probe
+    pixels = truth.positions_A.reshape(-1, 2).T / truth.sampling_A
+    seen = convolve(truth.phase, np.abs(truth.probe) ** 2)
+    wanted = map_coordinates(seen, pixels, order=3).reshape(24, 20)
+    got, wanted = (fine(image)[3:-3, 3:-3] for image in (found["phase"].data, wanted))
+    assert np.corrcoef(got.ravel(), wanted.ravel())[0, 1] > 0.998
+    assert np.std(got) == pytest.approx(np.std(wanted), rel=0.02)
+
+
+def convolve(image, probe):
+    """Correlation with a probe that is centred on pixel (n // 2, n // 2)."""
+    size = probe.shape[0]
+    wide = fftconvolve(image, probe[::-1, ::-1], mode="full")
+    begin = size - 1 - size // 2
+    return wide[begin : begin + image.shape[0], begin : begin + image.shape[1]]
+
+
+def fine(image):
+    """Without the long waves, which the edge of a scan does not determine."""
+    return image - gaussian_filter(image, 4)
 
 
 # ---- stages --------------------------------------------------------------------------------------
