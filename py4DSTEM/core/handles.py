@@ -235,9 +235,9 @@ def with_vertex(shape: Shape, at: Pair, calibration: Calibration | None = None) 
     length2 = np.maximum((along**2).sum(axis=1), 1e-300)
     part = np.clip(((place - start) * along).sum(axis=1) / length2, 0.0, 1.0)
     away = np.hypot(*(start + part[:, None] * along - place).T)
-    after = int(away.argmin()) + 1
-    vertices = (*shape.vertices[:after], _pair(place), *shape.vertices[after:])
-    return _replaced(shape, vertices=vertices)
+    known: tuple[Pair, ...] = shape.vertices
+    after: int = int(away.argmin()) + 1
+    return _replaced(shape, vertices=(*known[:after], _pair(place), *known[after:]))
 
 
 def without_vertex(shape: Shape, handle: str) -> Shape:
@@ -246,10 +246,12 @@ def without_vertex(shape: Shape, handle: str) -> Shape:
     >>> without_vertex(Polygon(((0, 0), (0, 4), (4, 4), (4, 0))), "vertex1").vertices
     ((0.0, 0.0), (4.0, 4.0), (4.0, 0.0))
     """
-    known = isinstance(shape, Polygon | PolygonSelection) and handle.startswith("vertex")
-    if not known or len(shape.vertices) <= 3:  # type: ignore[attr-defined]
+    if not isinstance(shape, Polygon | PolygonSelection) or not handle.startswith("vertex"):
         return shape
-    k, vertices = int(handle.removeprefix("vertex")), shape.vertices  # type: ignore[attr-defined]
+    vertices: tuple[Pair, ...] = shape.vertices
+    if len(vertices) <= 3:
+        return shape
+    k: int = int(handle.removeprefix("vertex"))
     try:
         return _replaced(shape, vertices=(*vertices[:k], *vertices[k + 1 :]))
     except ParameterError:  # those that are left lie on a line
@@ -397,7 +399,7 @@ def _(detector: Polygon, handle: str, at: Pair, least: float) -> Polygon:
 
 
 def _with_vertex(vertices: tuple[Pair, ...], handle: str, at: Pair) -> tuple[Pair, ...]:
-    k = int(handle.removeprefix("vertex"))
+    k: int = int(handle.removeprefix("vertex"))
     return (*vertices[:k], at, *vertices[k + 1 :])
 
 
