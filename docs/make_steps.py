@@ -19,7 +19,7 @@ HEAD = """# Steps
 <!-- Written by docs/make_steps.py from the models of the steps. -->
 
 What a recipe may `use` ([recipes.md](recipes.md)), what `py4dstem run KIND FILE` runs
-([command_line.md](command_line.md)) and what the forms of the desktop program show; the functions of
+([command_line.md](command_line.md)) and what the forms of the desktop program show; functions of
 Python have the same parameters. A parameter without a default must be given. `none` is no value;
 in most cases the step then measures or chooses, as its description says. A detector is a table
 such as `{ kind = "disk", radius = 8 }`; an array or a result is `{ file = "mask.npy" }` or
