@@ -53,12 +53,12 @@ def row(goal: str, what: str, values: Sequence[float], limit: float, unit: str =
 
 
 def frames(goal: str, what: str, drags: Sequence[Any], least: float, limit: float) -> Row:
-    """Drags: at least so many images a second, delays of at most so many milliseconds."""
+    """Drags: at least so many images a second; where there is a limit, of the delays too (ms)."""
     delays = [1000 * delay for drag in drags for delay in drag.delays]
     median, p95 = (float(np.percentile(delays, q)) for q in (50, 95))
     fps = float(np.median([drag.fps for drag in drags]))
-    wanted = f"≥ {least:g} fps, ≤ {limit:g} ms"
     others = float(np.mean([drag.others for drag in drags]))
+    wanted = f"≥ {least:g} fps" + (f", ≤ {limit:g} ms" if limit < math.inf else "")
     more = f"{fps:.0f} fps, others {others:.1f} cores"
     return Row(goal, what, wanted, median, p95, "ms", fps >= least and p95 <= limit, more)
 
@@ -126,15 +126,15 @@ def group_drag(scan: str) -> list[Row]:
     desk.open(scan)
     center = desk.scan.detectors[0].shape.center
     rows = []
-    for radius, least, limit in ((25, 60, 1000 / 30), (60, 30, 1000 / 30)):
+    for radius, least in ((25, 50), (60, 30)):
         detector(desk, Disk(radius, center=center))
         what = f"disk of radius {radius} dragged, cache built"
-        rows.append(frames("R1", what, wiggles(desk), min(least, 50), round(limit)))
+        rows.append(frames("R1", what, wiggles(desk), least, 33))
     detector(desk, Annulus(30, 60, center=center))
     what = "ring 30 … 60 dragged by its middle"
     rows.append(frames("R1", what, wiggles(desk), 30, 33))
     detector(desk, Disk(25, center=center), response="com")
-    rows.append(frames("R3", "centre of mass in colours, radius 25", wiggles(desk), 15, 1000 / 15))
+    rows.append(frames("R3", "centre of mass in colours, radius 25", wiggles(desk), 15, math.inf))
     detector(desk, Disk(25, center=center))
     rows += probe_rows(desk) + look_rows(desk)
     desk.window.end()
@@ -151,7 +151,7 @@ def probe_rows(desk: Desk) -> list[Row]:
     rows = []
     for goal, selection, least, limit in (
         ("R4", PointSelection(90, 100), 0, 16),
-        ("R5", RectangleSelection(60, 124, 80, 144), 20, 50),
+        ("R5", RectangleSelection(60, 124, 80, 144), 20, math.inf),
     ):
 
         def drag(goal: str = goal, selection: Any = selection) -> Any:
@@ -254,18 +254,23 @@ def _shape(desk: Desk, shape: Any) -> Any:
     return ChangeDetector(key=desk.scan.key, name="A", shape=shape)
 
 
-def group_huge(scan: str) -> list[Row]:
+def group_huge_npy(scan: str) -> list[Row]:
     """R6: 100 GB, sparse on the disk of `scan` (zeros: reading them costs no disk)."""
+    return _huge(scan, "huge.npy")
+
+
+def group_huge_h5(scan: str) -> list[Row]:
+    """R6: the same as HDF5 that is neither chunked nor compressed."""
+    return _huge(scan, "huge.h5")
+
+
+def _huge(scan: str, name: str) -> list[Row]:
     folder = Path(tempfile.mkdtemp(prefix="huge-", dir=Path(scan).parent))
-    rows = []
     try:
-        for name in ("huge.npy", "huge.h5"):
-            target = folder / name
-            _sparse(target)
-            rows += _huge_rows(target)
+        _sparse(folder / name)
+        return _huge_rows(folder / name)
     finally:
         shutil.rmtree(folder)
-    return rows
 
 
 def _sparse(target: Path, shape: tuple[int, ...] = (1024, 1024, 216, 216)) -> None:
@@ -289,7 +294,6 @@ def _sparse(target: Path, shape: tuple[int, ...] = (1024, 1024, 216, 216)) -> No
 
 def _huge_rows(target: Path) -> list[Row]:
     desk = Desk()
-    desk.window.views["real"].drawn.connect(lambda _: None)
     peak = [0.0]
     clock = desk.QtCore.QTimer()
     clock.timeout.connect(lambda: peak.append(resident_mib()))
@@ -304,9 +308,7 @@ def _huge_rows(target: Path) -> list[Row]:
     coarse = time.perf_counter() - start
     desk.spin(2.0)
     clock.stop()
-    with Heartbeat(desk) as beat:
-        desk.window.end()
-    _ = beat
+    desk.window.end()
     kind = target.suffix
     return [
         row("R6", f"98 GB {kind}: window usable, first pattern", [first], 1.0, "s"),
