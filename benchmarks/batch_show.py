@@ -216,6 +216,7 @@ def main() -> int:
         wanted = bits(nights[0].out)
         print(table(nights, wanted).replace(name, ""))
         causes = {failed(night).replace(name + "/", "") for night in nights}
+        print("\n| file | cause | in words |\n| --- | --- | --- |")
         print("\n\n".join(sorted(causes)))
         same = all(bits(night.out) == wanted for night in nights) and len(causes) == 1
         return 0 if same and not any(night.again() for night in nights) else 1
