@@ -27,7 +27,7 @@ def deflection(com: RealSlice) -> RealSlice:
     -------
     RealSlice
         ``x + i y``, (Rx, Ry) complex128: x down, y to the right on the image of the scan; in Å⁻¹,
-        or in detector pixels where the pixel size is not known.  NaN where there is no centre.
+        or in detector pixels where their size is not known in Å⁻¹.  NaN where there is no centre.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def deflection(com: RealSlice) -> RealSlice:
     field = field - _origin(com, field)
     try:
         matrix, units = com.calibration.Q_matrix("A^-1"), "A^-1"
-    except CalibrationMissing:
+    except (CalibrationMissing, ParameterError):  # not known, or no inverse length
         matrix, units = com.calibration.Q_matrix("px"), "px"
     with np.errstate(invalid="ignore"):
         x, y = np.einsum("ab,bxy->axy", matrix, field)

@@ -145,8 +145,9 @@ def test_patterns_of_a_region(opened: Desk, cube: DataCube, how: str, qtbot: Any
 
 def test_nonsense_is_said_and_changes_nothing(opened: Desk) -> None:
     before = opened.session.project
-    assert not opened.session.do(SetExpression(key=opened.key, expression="A + Q"))
-    assert opened.session.project is before and len(opened.troubles) == 1
+    for nonsense in ("A + Q", "0.5"):
+        assert not opened.session.do(SetExpression(key=opened.key, expression=nonsense))
+    assert opened.session.project is before and len(opened.troubles) == 2
 
 
 def test_a_file_that_cannot_be_opened_leaves_what_is_open(

@@ -84,6 +84,10 @@ def test_deflection_turns_with_the_scan() -> None:
     np.testing.assert_allclose(found.data.imag, 0.1 * (com[0] - 19.5), atol=1e-12)
     np.testing.assert_allclose(found.data.real, -0.1 * (com[1] - 20.25), atol=1e-12)
     assert found.units == "A^-1"
+    other = calibration.replace(Q_pixel_units="nm")  # no inverse length: pixels
+    found = deflection(RealSlice(com, other, labels=("x", "y")))
+    np.testing.assert_allclose(found.data.imag, com[0] - 19.5, atol=1e-12)
+    assert found.units == "px"
 
 
 def test_without_an_origin_the_mean_is_none() -> None:

@@ -340,7 +340,10 @@ class ChangeLook(Command, kind="look"):
 
 
 def _check_expression(expression: str, known: set[str]) -> None:
-    unknown = set(Expression(expression).names) - known if expression else set()
+    names = set(Expression(expression).names) if expression else known
+    if expression and not names:
+        raise ParameterError(f"{expression!r} names no detector: the image would be one number")
+    unknown = names - known
     if unknown:
         raise ParameterError(
             f"no detector {', '.join(sorted(unknown))} for {expression!r}; "

@@ -14,6 +14,7 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Detector, Mask
 from py4DSTEM.core.expression import Expression, combined, signed_sum, weights_of
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.com import CenterOfMass
 from py4DSTEM.process.live.scan import LiveResult, LiveScan
 from py4DSTEM.process.virtual import VirtualImages
@@ -110,6 +111,8 @@ class DetectorView:
         LiveResult
             ``exact`` tells whether `exact` would give the same.
         """
+        if not self.weights:
+            raise ParameterError("no detector takes part: the image is the same everywhere")
         stack = np.stack(list(self.weights.values())) if self.single is None else self.single[None]
         found = scan.center_of_mass(stack[0]) if self.response == "com" else scan.images(stack)
         images = found.images if self.single is not None else self._evaluated(found.images)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from py4DSTEM import Annulus, DataCube, Disk, center_of_mass, virtual_images
+from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.live.scan import LiveScan
 from py4DSTEM.process.live.view import DetectorView
 
@@ -75,3 +76,10 @@ def test_detectors_that_follow_the_origin_are_left_to_the_engine(cube: DataCube)
     np.testing.assert_allclose(
         wanted.exact(moving)[0], virtual_images(moving, {"C": Disk(2)})["C"].data
     )
+
+
+def test_a_constant_is_no_image() -> None:
+    cube = DataCube(np.ones((2, 3, 8, 8), np.uint16))
+    view = DetectorView({}, {}, cube.Q_shape, cube.calibration, "0.5")
+    with LiveScan(cube) as live, pytest.raises(ParameterError, match="no detector"):
+        view.live(live)
