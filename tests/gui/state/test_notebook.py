@@ -18,7 +18,10 @@ from py4DSTEM.gui.state.project import Project, Scan
 
 # Jupyter warns of its own folders, and leaves sockets to the end of the process.
 @pytest.mark.filterwarnings("ignore")
-def test_a_notebook_runs_and_shows_its_pictures(tmp_path: Path) -> None:
+def test_a_notebook_runs_and_shows_its_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the kernel has one that keeps pictures
     node = notebook(analysed(saved()).project, "scan1")
     nbformat.validate(node)
     NotebookClient(node, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
