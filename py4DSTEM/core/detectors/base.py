@@ -24,6 +24,9 @@ Float = NDArray[np.float64]
 Units = Literal["px", "mrad", "A^-1", "nm^-1"]
 Center = tuple[float, float] | None
 _SAMPLES = 16
+_AT_ONCE = 64
+"""Pixels whose samples are looked at together: few enough to stay in the cache."""
+_NO_CHANGE = np.eye(2)
 
 
 class Detector(ABC):
@@ -84,6 +87,8 @@ class Detector(ABC):
         return (self._distance(i, j, pixel_transform(calibration, self.units)) <= 0).astype(float)
 
     def _distance(self, i: Float, j: Float, transform: Float) -> Float:
+        if np.array_equal(transform, _NO_CHANGE):
+            return self.signed_distance(i, j)
         x = transform[0, 0] * i + transform[0, 1] * j
         y = transform[1, 0] * i + transform[1, 1] * j
         return self.signed_distance(x, y)
@@ -94,8 +99,8 @@ class Detector(ABC):
         step = (np.arange(_SAMPLES) + 0.5) / _SAMPLES - 0.5
         di, dj = (d.ravel() for d in np.meshgrid(step, step, indexing="ij"))
         out = np.empty(len(i))
-        for start in range(0, len(i), 4096):  # bounded memory for any detector
-            part = slice(start, start + 4096)
+        for start in range(0, len(i), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
             distance = self._distance(i[part, None] + di, j[part, None] + dj, transform)
             out[part] = np.clip(0.5 - distance / cell, 0.0, 1.0).mean(1)
         return out
