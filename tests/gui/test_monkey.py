@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -12,6 +13,12 @@ from typing import Any
 import pytest
 
 pytest.importorskip("pyqtgraph", reason="the desktop program needs pyqtgraph and Qt")
+
+if not os.environ.get("PY4DSTEM_MONKEY"):
+    pytest.skip(
+        "set PY4DSTEM_MONKEY=1: what random acts find depends on timing, and stops no other work",
+        allow_module_level=True,
+    )
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 if not FOLDER.is_dir():
