@@ -35,7 +35,12 @@ class Reference:
 
 REFERENCES = {
     "10.1017/S1431927621000477": Reference(
-        "Savitzky2021", "Savitzky, Benjamin H. and others",
+        "Savitzky2021", "Savitzky, Benjamin H. and Zeltmann, Steven E. and Hughes, Lauren A. and "
+        "Brown, Hamish G. and Zhao, Shiteng and Pelz, Philipp M. and Pekin, Thomas C. and Barnard, "
+        "Edward S. and Donohue, Jennifer and Rangel DaCosta, Luis and Kennedy, Ellis and Xie, "
+        "Yujun and Janish, Matthew T. and Schneider, Matthew M. and Herring, Patrick and Gopal, "
+        "Chirranjeevi and Anapolsky, Abraham and Dhall, Rohan and Bustillo, Karen C. and Ercius, "
+        "Peter and Scott, Mary C. and Ciston, Jim and Minor, Andrew M. and Ophus, Colin",
         "py4DSTEM: A Software Package for Four-Dimensional Scanning Transmission Electron "
         "Microscopy Data Analysis", "Microscopy and Microanalysis", "27", "712--743", 2021,
     ),
@@ -45,7 +50,8 @@ REFERENCES = {
         "diffraction strain mapping", "Ultramicroscopy", "176", "170--176", 2017,
     ),
     "10.1016/j.ultramic.2020.112994": Reference(
-        "Padgett2020", "Padgett, Elliot and others",
+        "Padgett2020", "Padgett, Elliot and Holtz, Megan E. and Cueva, Paul and Shao, Yu-Tsun and "
+        "Langenberg, Eric and Schlom, Darrell G. and Muller, David A.",
         "The exit-wave power-cepstrum transform for scanning nanobeam electron diffraction: "
         "robust strain mapping at subnanometer resolution and subpicometer precision",
         "Ultramicroscopy", "214", "112994", 2020,
