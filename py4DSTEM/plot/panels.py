@@ -61,7 +61,7 @@ def _walk(obj: object) -> Iterator[Panel]:
         counts = RealSlice(obj.counts, obj.calibration, name=f"{obj.name} per position")
         yield from _of_slice(replace(counts, units="points"))
     elif isinstance(obj, ArrayResult):
-        yield from _of_array(np.asarray(obj.data), obj.axes, obj.name, obj.units)
+        yield from _of_array(_numbers(obj), obj.axes, obj.name, obj.units)
     elif isinstance(obj, Mapping):
         for name, value in obj.items():
             yield from _named(str(name), value)
@@ -100,6 +100,15 @@ def _as_array(obj: object) -> NDArray[Any]:
         raise ParameterError(
             f"show draws slices, cubes, points, arrays, and lists or mappings of them, not "
             f"{type(obj).__name__}"
+        )
+    return array
+
+
+def _numbers(result: ArrayResult) -> NDArray[Any]:
+    array = np.asarray(result.data)
+    if array.dtype.kind not in "buifc":
+        raise ParameterError(
+            f"{result.name} holds {array.dtype} values, which have no picture: read its data"
         )
     return array
 

@@ -12,6 +12,7 @@ import pytest
 
 import py4DSTEM
 from py4DSTEM import Calibration, DataCube, RealSlice
+from py4DSTEM.errors import ParameterError
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_the_report_is_one_page(
 ) -> None:
     session.keep("<thickness>", RealSlice(np.arange(35.0).reshape(5, 7)))
     path = tmp_path / "report.html"
-    job = finish(qtbot, export.write_report(str(path), session.project.current))
+    job = finish(qtbot, export.write_report(str(path), window.scan, window.cube))
     assert job.state == "done", job.error
     page = path.read_text()
     assert page.startswith("<!doctype html>")
@@ -249,3 +250,11 @@ def test_diagnostics_tell_much_and_nothing_personal(
     text = path.read_text()
     assert "python" in text and "last acts" in text
     assert "lost at ~/secret" in text and str(Path.home()) not in text
+
+
+def test_a_report_is_not_asked_for_while_the_scan_is_being_opened(
+    window: Any, export: Any, session: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(session, "cube", lambda key: None)
+    with pytest.raises(ParameterError, match="still being opened"):
+        export.export_report()

@@ -274,3 +274,9 @@ def test_what_cannot_be_drawn(obj):
 def test_importing_show_does_not_import_matplotlib():
     code = "import sys, py4DSTEM; py4DSTEM.show; assert 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_text_has_no_picture_and_says_so():
+    text = ArrayResult(np.array([["a", "b"], ["c", "d"]]), (Axis("k"), Axis("l")), name="labels")
+    with pytest.raises(ParameterError, match=r"labels holds <U1 values"):
+        show(text)

@@ -108,8 +108,7 @@ def test_weights_in_physical_units():
 @given(st.floats(1.0, 30.0), st.floats(34, 36), st.floats(33, 37))
 def test_the_area_of_a_disk(radius, x, y):
     weights = Disk(radius, center=(x, y)).weights((70, 71), NONE)
-    # Edges count to first order in the distance: a disk as small as a pixel is curved within one.
-    assert weights.sum() == pytest.approx(math.pi * radius**2, rel=1e-3, abs=6e-3)
+    assert weights.sum() == pytest.approx(math.pi * radius**2, rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 8])

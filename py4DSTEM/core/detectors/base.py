@@ -1,7 +1,8 @@
 """What a detector is: a signed distance to an edge, and how that becomes pixel weights.
 
 A shape knows one thing: the signed distance to its edge, negative inside.  Pixels that the edge
-crosses get the fraction of their area that lies inside, from 16 x 16 samples with soft edges.
+crosses get the fraction of their area that lies inside: in closed form where the shape has one,
+else from 16 x 16 samples with soft edges.
 """
 
 from __future__ import annotations
@@ -51,6 +52,24 @@ class Detector(ABC):
     def signed_distance(self, x: Float, y: Float) -> Float:
         """Distance of (x, y), relative to the centre, from the edge; negative inside."""
 
+    def _extent(self) -> float:
+        """Radius about the centre, in `units`, beyond which there is nothing of the shape."""
+        return math.inf
+
+    def _box(
+        self, Q_shape: tuple[int, int], center: tuple[float, float], transform: Float
+    ) -> tuple[slice, slice]:
+        """Rows and columns of the pixels that the shape may touch."""
+        extent = self._extent()
+        if not math.isfinite(extent):
+            return slice(0, Q_shape[0]), slice(0, Q_shape[1])
+        halves = extent * np.linalg.norm(np.linalg.inv(transform), axis=1) + 1.0
+        rows, columns = (
+            slice(*np.clip([c - half, c + half + 1], 0, n).astype(int))
+            for c, half, n in zip(center, halves, Q_shape, strict=True)
+        )
+        return rows, columns
+
     def center_px(self, calibration: Calibration) -> tuple[float, float]:
         """Centre in pixels, from the shape or else from the calibration (mean over the scan)."""
         return calibration.mean_origin_px if self.center is None else self.center
@@ -58,14 +77,17 @@ class Detector(ABC):
     def weights(self, Q_shape: tuple[int, int], calibration: Calibration) -> Float:
         """Fraction of each pixel that the shape covers, (Qx, Qy) float64 in [0, 1]."""
         transform = pixel_transform(calibration, self.units)
-        qx, qy = self.center_px(calibration)
-        i, j = np.indices(Q_shape, dtype=np.float64)
-        distance = self._distance(i - qx, j - qy, transform)
+        center = self.center_px(calibration)
+        box = self._box(Q_shape, center, transform)
+        i, j = (np.arange(b.start, b.stop) - c for b, c in zip(box, center, strict=True))
+        i, j = np.broadcast_arrays(i[:, None], j)
+        distance = self._distance(i, j, transform)
         # Half a pixel diagonal, stretched by the transform: further away the edge cannot be.
-        reach = 0.75 * float(np.linalg.norm(transform, 2))
-        weights = (distance < 0).astype(np.float64)
-        edge = np.abs(distance) < reach
-        weights[edge] = self._coverage(i[edge] - qx, j[edge] - qy, transform)
+        edge = np.abs(distance) < 0.75 * float(np.linalg.norm(transform, 2))
+        weights = np.zeros(Q_shape)
+        inside = weights[box]
+        inside[distance < 0] = 1.0
+        inside[edge] = self._coverage(i[edge], j[edge], transform)
         return weights
 
     def weights_at(

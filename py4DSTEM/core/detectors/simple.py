@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from py4DSTEM.core.detectors.base import Center, Detector, Float, Units, positive, ring
+from py4DSTEM.core.detectors.covered import within_circle, within_rectangle
 from py4DSTEM.core.parameters import numbers
 from py4DSTEM.errors import ParameterError
 
@@ -31,6 +32,12 @@ class Point(Detector):
 
     def signed_distance(self, x: Float, y: Float) -> Float:
         return np.maximum(np.abs(x), np.abs(y)) - 0.5
+
+    def _extent(self) -> float:
+        return math.sqrt(0.5)
+
+    def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        return within_rectangle(i, j, (1.0, 1.0), np.full(2, 0.5))
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,12 @@ class Disk(Detector):
     def signed_distance(self, x: Float, y: Float) -> Float:
         return np.hypot(x, y) - self.radius
 
+    def _extent(self) -> float:
+        return self.radius
+
+    def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        return within_circle(i, j, transform, self.radius)
+
 
 @dataclass(frozen=True)
 class Annulus(Detector):
@@ -94,6 +107,14 @@ class Annulus(Detector):
         r = np.hypot(x, y)
         return np.maximum(r - self.outer, self.inner - r)
 
+    def _extent(self) -> float:
+        return self.outer
+
+    def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        whole = within_circle(i, j, transform, self.outer)
+        hole = 0.0 if self.inner == 0 else within_circle(i, j, transform, self.inner)
+        return np.maximum(whole - hole, 0.0)  # rounding
+
 
 @dataclass(frozen=True)
 class Rectangle(Detector):
@@ -122,6 +143,15 @@ class Rectangle(Detector):
 
     def signed_distance(self, x: Float, y: Float) -> Float:
         return np.maximum(np.abs(x) - self.height / 2, np.abs(y) - self.width / 2)
+
+    def _extent(self) -> float:
+        return math.hypot(self.height, self.width) / 2
+
+    def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        if transform[0, 1] or transform[1, 0]:
+            return super()._coverage(i, j, transform)
+        half = np.array([self.height, self.width]) / 2
+        return within_rectangle(i, j, (transform[0, 0], transform[1, 1]), half)
 
 
 @dataclass(frozen=True)
@@ -169,6 +199,9 @@ class Segment(Detector):
             return ring
         rays: Float = r * np.sin(np.clip(off - half, -np.pi / 2, np.pi / 2))
         return np.maximum(ring, rays)
+
+    def _extent(self) -> float:
+        return self.outer
 
 
 @dataclass(frozen=True)
@@ -220,3 +253,11 @@ class EllipseDisk(Detector):
         along_v = self.b * np.sqrt(np.maximum(1 - (u / self.a) ** 2, 0)) - v
         near = -np.minimum(np.abs(along_u), np.abs(along_v))
         return np.where(level < 1, np.maximum(distance, near), distance)
+
+    def _extent(self) -> float:
+        return max(self.a, self.b)
+
+    def _coverage(self, i: Float, j: Float, transform: Float) -> Float:
+        c, s = math.cos(self.theta_rad), math.sin(self.theta_rad)
+        to_circle = np.array([[c / self.a, s / self.a], [-s / self.b, c / self.b]])
+        return within_circle(i, j, to_circle @ transform, 1.0)

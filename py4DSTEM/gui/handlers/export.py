@@ -7,9 +7,11 @@ from typing import Any
 
 from pyqtgraph.Qt import QtCore
 
+from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.slices import Slice
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.gui.files import ask_save, write_job, write_whole
+from py4DSTEM.gui.state.project import Scan
 
 __all__ = ["Handlers"]
 
@@ -131,18 +133,18 @@ class Handlers:
 
     def export_report(self) -> None:
         """Ask where to."""
-        key = self._window.scan.key
+        # Taken now: what is in front may be another scan by the time the name is typed.
+        scan, cube = self._window.scan, self._window.cube
         ask_save(
             self._window, "Export report", self._stem("report"), "Page (*.html)",
-            lambda path: self.write_report(path, key),
+            lambda path: self.write_report(path, scan, cube),
         )  # fmt: skip
 
-    def write_report(self, path: str, key: str) -> Any:
+    def write_report(self, path: str, scan: Scan, cube: Cube) -> Any:
         """Write all results of a scan as one page."""
         from py4DSTEM.gui.report import results_page
         from py4DSTEM.report import write_html
 
-        scan, cube = self._session.project.get(key), self._window.cube
         values = {r.name: r.value for r in scan.results if r.value is not None}
         values |= {panel: self.shown(panel) for panel in PICTURES[:2] if self._is_shown(panel)}
         return write_job(
