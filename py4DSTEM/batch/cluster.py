@@ -40,6 +40,9 @@ START_S = 300.0
 COUNT_S = 5.0
 LEAST_BYTES = 1_000_000_000
 _TOLD = ("begin", "step")
+_CONNECTION_LOST = "scheduler-connection-lost"
+"""What Dask says of the futures of a scheduler that is gone, also after it has come back."""
+_GONE = "the scheduler of the cluster is gone; start it, then go on with --resume (resume=True)"
 
 
 # ---- clients -------------------------------------------------------------------------------------
@@ -190,7 +193,8 @@ class _Lane:
         """End it now, where ever it is."""
         if self._future is not None and self.busy is not None:
             self._pool.signal("kill", self._token)
-            self._pool.client.cancel([self._future], force=True)
+            if self._pool.client.status == "running":
+                self._pool.client.cancel([self._future], force=True)
         self.busy, self._future = None, None
 
     def last_words(self) -> str:
@@ -202,6 +206,8 @@ class _Lane:
         try:
             last: dict[str, Any] = self._future.result(timeout=CONNECT_S)  # type: ignore[attr-defined]
         except Exception as error:  # the cluster lost it, or its version is another one
+            if getattr(error, "reason", "") == _CONNECTION_LOST:  # which is no fault of the file
+                raise ClusterError(_GONE) from error
             self._words = str(error) or type(error).__name__
             return {"event": "gone", "code": None}
         self._words = last.pop("words", "")
@@ -216,10 +222,16 @@ class ClusterPool:
     client : distributed.Client
     size : int
         Files with the cluster at the same time, at least; more where it has more threads.
+    memory_bytes : int, optional
+        For all files together: no more files at the same time than have enough.
     """
 
-    def __init__(self, client: Any, size: int) -> None:
+    here = False
+    """Whether the workers share the memory of this machine."""
+
+    def __init__(self, client: Any, size: int, memory_bytes: int | None = None) -> None:
         self.client, self._least = client, size
+        self._most = max(size, memory_bytes // LEAST_BYTES) if memory_bytes else math.inf
         self.workers: list[_Lane] = []
         self.events: SimpleQueue[Event] = SimpleQueue()
         self._topic = f"py4dstem-{uuid.uuid4().hex}"
@@ -241,8 +253,10 @@ class ClusterPool:
         """Files at the same time: a cluster may grow and shrink."""
         now = time.monotonic()
         if now - self._counted > COUNT_S and self.client.status == "running":
-            threads = sum(map(int, self.client.nthreads().values()))
-            self._size, self._counted = max(self._least, threads), now
+            self._counted = now
+            with contextlib.suppress(OSError):  # the scheduler is gone, as `next` says
+                threads = sum(map(int, self.client.nthreads().values()))
+                self._size = int(min(max(self._least, threads), self._most))
         return self._size
 
     def idle(self) -> _Lane | None:
@@ -271,8 +285,8 @@ class ClusterPool:
         ClusterError
             The scheduler is gone.
         """
-        if self.client.status not in ("running", "connecting"):
-            raise ClusterError("the connection to the scheduler is closed; start it and resume")
+        if self.client.status != "running":
+            raise ClusterError(_GONE)
         until = min((lane.deadline for lane in self.busy()), default=math.inf)
         wait = max(0.0, min(at_most_s, until - time.monotonic()))
         try:
@@ -297,7 +311,8 @@ class ClusterPool:
         from distributed import Event as Flag
 
         if self.client.status == "running":
-            Flag(f"{self._topic}-{what}-{token}", client=self.client).set()
+            with contextlib.suppress(OSError):  # nobody is left to tell
+                Flag(f"{self._topic}-{what}-{token}", client=self.client).set()
 
     def _heard(self, event: tuple[float, Any]) -> None:
         token, message = event[1]["token"], dict(event[1]["said"])
@@ -353,12 +368,12 @@ def _drained(events: SimpleQueue[Event]) -> Iterator[dict[str, Any]]:
 
 
 def _fitted(job: Job, here: Any) -> Job:
-    """The job with the memory of the machine it has come to."""
+    """The job with the memory that is there where it has come to, if it may take that much."""
     limit = getattr(getattr(here, "memory_manager", None), "memory_limit", None)
     if not limit:
         return job
-    share = int(limit) // max(1, int(here.state.nthreads))
-    return replace(job, memory_bytes=max(LEAST_BYTES, share))
+    share = max(LEAST_BYTES, int(limit) // max(1, int(here.state.nthreads)))
+    return replace(job, memory_bytes=min(share, job.memory_bytes or share))
 
 
 def _listened(

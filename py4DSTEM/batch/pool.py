@@ -102,6 +102,9 @@ class Pool:
     size : int
     """
 
+    here = True
+    """Whether the workers share the memory of this machine."""
+
     def __init__(self, size: int) -> None:
         self.size = size
         self.workers: list[Worker] = []

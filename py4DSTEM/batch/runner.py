@@ -21,7 +21,7 @@ from py4DSTEM.batch.state import State
 from py4DSTEM.batch.worker import Job
 from py4DSTEM.errors import ParameterError, StoreError
 from py4DSTEM.io.store import atomic
-from py4DSTEM.recipe.model import Override, Recipe
+from py4DSTEM.recipe.model import Override, Recipe, RecipeLimits
 from py4DSTEM.recipe.read import read_recipe, recipe_from_text
 from py4DSTEM.stream.options import CancelToken, RunOptions, available_memory_bytes, parse_bytes
 from py4DSTEM.stream.progress import ProgressHook, reporter
@@ -30,6 +30,7 @@ __all__ = [
     "RunSettings",
     "RunSummary",
     "memory_cap",
+    "memory_share",
     "run_recipe",
     "steps_again",
     "with_settings",
@@ -234,7 +235,7 @@ def work_on(
         try:
             run = _Run(recipe, inputs, out, settings, options, state, known)
             run.enter()
-            with _lanes(settings.workers, client) as pool, reporter(options.progress) as report:
+            with _lanes(settings, client) as pool, reporter(options.progress) as report:
                 run.work(pool, report)
         finally:
             state.close()
@@ -245,12 +246,13 @@ def work_on(
     )
 
 
-def _lanes(workers: int, client: Any) -> Any:
+def _lanes(settings: RunSettings, client: Any) -> Any:
     if client is None:
-        return Pool(workers)
+        return Pool(settings.workers)
     from py4DSTEM.batch.cluster import ClusterPool
 
-    return ClusterPool(client, workers)
+    given = settings.memory
+    return ClusterPool(client, settings.workers, None if given is None else parse_bytes(given))
 
 
 def _check_folder(out: Path, settings: RunSettings) -> None:
@@ -284,6 +286,7 @@ class _Todo:
 
     name: str
     source: str
+    limits: RecipeLimits
     tries: int = 0
     begun: float = 0.0
     doing: str = ""
@@ -310,13 +313,8 @@ class _Run:
     def __post_init__(self) -> None:
         self.text = self.recipe.text()
         self.again = steps_again(self.recipe, self.settings)
-        self.cap = memory_cap(self.recipe, self.settings)
-        limits = self.recipe.limits
-        minutes = limits.timeout_min
-        self.timeout_s = self.settings.timeout_s or (minutes * 60 if minutes else float("inf"))
-        given = self.settings.retries
-        self.retries = limits.retries if given is None else given
-        self.fail_fast = self.settings.fail_fast or limits.on_error == "stop"
+        self.limits_of = _limits_of(self.recipe)
+        self.share = memory_share(self.settings)
         self.threads = max(1, RunOptions().worker_count() // self.settings.workers)
 
     def enter(self) -> None:
@@ -329,7 +327,9 @@ class _Run:
                 self.state.keep_steps(name, [step.name for step in self.recipe.step])
                 for position, step in enumerate(self.recipe.step):
                     self.state.step(name, step.name, position=position, use=step.use)
-                self.waiting.append(_Todo(name, source))
+                limits = self.limits_of(source)
+                memory_cap(self.share, limits, self.settings.workers)
+                self.waiting.append(_Todo(name, source, limits))
 
     def work(self, pool: Any, report: Callable[[int, int, str], None]) -> None:
         """Until every file had its turn, or the run is stopped."""
@@ -358,16 +358,26 @@ class _Run:
                 break
             todo = self.waiting.popleft()
             todo.begun, todo.tries = time.monotonic(), todo.tries + 1
-            worker.give(self._job(todo), todo, todo.begun + START_S + self.timeout_s)
+            latest = todo.begun + START_S + self._timeout_s(todo)
+            worker.give(self._job(todo, pool), todo, latest)
         return bool(self.waiting) and not self.stopping
 
-    def _job(self, todo: _Todo) -> Job:
+    def _job(self, todo: _Todo, pool: Any) -> Job:
         row = self.known.get(todo.name)
         return Job(
             self.text, todo.source, str((self.out / FILES / todo.name).resolve()),
-            threads=self.threads, memory_bytes=self.cap, again=self.again,
+            threads=self.threads, memory_bytes=self._cap(todo, pool), again=self.again,
             stamp=row.stamp if row else "", strict=self.settings.strict,
         )  # fmt: skip
+
+    def _cap(self, todo: _Todo, pool: Any) -> int | None:
+        """Memory for a file; on a cluster None where only the machine it comes to can say."""
+        if pool.here:
+            return memory_cap(self.share, todo.limits, self.settings.workers)
+        memory, given = self.settings.memory, todo.limits.memory_gb
+        caps = [] if memory is None else [parse_bytes(memory) // pool.size]
+        caps += [] if given is None else [int(given * 1e9)]
+        return max(SMALLEST_CAP, min(caps)) if caps else None
 
     # ---- events ----------------------------------------------------------------------------------
     def _listen(self, pool: Any) -> None:
@@ -389,7 +399,7 @@ class _Run:
 
     def _begun(self, worker: Worker, event: dict[str, Any]) -> None:
         todo: _Todo = worker.busy
-        worker.deadline = time.monotonic() + self.timeout_s
+        worker.deadline = time.monotonic() + self._timeout_s(todo)
         note = "the input has changed since it was computed" if event["changed"] else ""
         with self.state.together():
             self.state.file(todo.name, state="running", stamp=event["stamp"], started=time.time(),
@@ -433,8 +443,12 @@ class _Run:
             todo = worker.busy
             pool.drop(worker)
             doing = f" in step {todo.doing!r}" if todo.doing else ""
-            self._failed(todo, "timeout", f"not done after {self.timeout_s:.0f} s{doing}; "
+            self._failed(todo, "timeout", f"not done after {self._timeout_s(todo):.0f} s{doing}; "
                          "--timeout gives it longer")  # fmt: skip
+
+    def _timeout_s(self, todo: _Todo) -> float:
+        minutes = todo.limits.timeout_min
+        return self.settings.timeout_s or (minutes * 60 if minutes else float("inf"))
 
     def _cancelled(self, pool: Any) -> None:
         token = self.options.cancel
@@ -449,12 +463,16 @@ class _Run:
         if cause == "disk":
             self.full, self.stopping, self.interrupted = error, True, True
             self._finish(todo, state="waiting", error=error, cause=cause)
-        elif cause in TRANSIENT and todo.tries <= self.retries and not self.stopping:
+        elif cause in TRANSIENT and todo.tries <= self._retries(todo) and not self.stopping:
             self.waiting.append(replace(todo, doing=""))
         else:
-            if self.fail_fast:
+            if self.settings.fail_fast or todo.limits.on_error == "stop":
                 self.stopping = True
             self._finish(todo, state="failed", error=error, cause=cause, rss_bytes=rss_bytes)
+
+    def _retries(self, todo: _Todo) -> int:
+        given = self.settings.retries
+        return todo.limits.retries if given is None else given
 
     def _finish(self, todo: _Todo, **values: Any) -> None:
         self.ended += values["state"] != "waiting"
@@ -490,27 +508,52 @@ def steps_again(recipe: Recipe, settings: RunSettings) -> tuple[str, ...]:
     return tuple(names) if settings.force else ()
 
 
-def memory_cap(recipe: Recipe, settings: RunSettings) -> int:
-    """Bytes that one worker may take.
+def memory_share(settings: RunSettings) -> int:
+    """Bytes for each worker of this machine: of ``--mem``, or of what is free now."""
+    if settings.memory is not None:
+        return parse_bytes(settings.memory) // settings.workers
+    return max(available_memory_bytes() // settings.workers, SMALLEST_CAP)
+
+
+def memory_cap(share: int, limits: RecipeLimits, workers: int) -> int:
+    """Bytes that one worker may take for a file.
+
+    Parameters
+    ----------
+    share : int
+        As `memory_share` says.
+    limits : RecipeLimits
+        Of the file.
+    workers : int
 
     Raises
     ------
     ParameterError
         Too little for any work.
     """
-    if settings.memory is None:
-        share = available_memory_bytes() // settings.workers
-        cap = max(share, SMALLEST_CAP)
-    else:
-        cap = parse_bytes(settings.memory) // settings.workers
-    if recipe.limits.memory_gb is not None:
-        cap = min(cap, int(recipe.limits.memory_gb * 1e9))
+    cap = share if limits.memory_gb is None else min(share, int(limits.memory_gb * 1e9))
     if cap < SMALLEST_CAP:
         raise ParameterError(
-            f"{cap / 1e9:.2g} GB for each of {settings.workers} workers is too little: give at "
-            f"least {SMALLEST_CAP * settings.workers / 1e9:g} GB with --mem, or fewer workers (-j)"
+            f"{cap / 1e9:.2g} GB for each of {workers} workers is too little: give at "
+            f"least {SMALLEST_CAP * workers / 1e9:g} GB with --mem, or fewer workers (-j)"
         )
     return cap
+
+
+def _limits_of(recipe: Recipe) -> Callable[[str], RecipeLimits]:
+    """The limits of a file, with what overrides say of them."""
+    start, general = "limits.", recipe.limits
+    some = [o for o in recipe.override if any(key.startswith(start) for key in o.set)]
+
+    def limits(source: str) -> RecipeLimits:
+        applying = [override.set for override in some if override.applies(source)]
+        values = {
+            key.removeprefix(start): value
+            for settings in applying for key, value in settings.items() if key.startswith(start)
+        }  # fmt: skip
+        return RecipeLimits(**{**general.model_dump(), **values}) if values else general
+
+    return limits
 
 
 def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:

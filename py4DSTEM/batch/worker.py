@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from py4DSTEM.batch import results
 from py4DSTEM.batch.causes import described
+from py4DSTEM.batch.overview import PREVIEW, Overview
 from py4DSTEM.batch.provenance import facts, stored_numbers
 from py4DSTEM.batch.qc import qc_record
 from py4DSTEM.batch.rundir import RESULT, step_folder
@@ -36,8 +37,9 @@ from py4DSTEM.stream.options import CancelToken, RunOptions
 
 __all__ = ["Job", "main", "process"]
 
-TILE_BYTES = 256 * 1024**2
-"""Memory for tiles: the same for any number of workers, or sums would round differently."""
+TILE_BYTES = 250_000_000
+"""Memory for tiles: the same for any number of workers and any limit, or sums would round
+differently; a quarter of the smallest limit."""
 
 Say = Callable[..., None]
 
@@ -126,6 +128,8 @@ class _File:
         self.say("begin", stamp=self.stamp, known=sorted(known), keys=dict(self.keys),
                  changed=bool(self.job.stamp) and self.job.stamp != self.stamp,
                  folders={n: step_folder(n, k) for n, k in self.keys.items()})  # fmt: skip
+        if self.job.stamp and self.job.stamp != self.stamp:
+            (self.folder / PREVIEW).unlink(missing_ok=True)  # of what the input was
         if known == set(self.keys):
             return "done"
         stages = execute.plan(self.recipe)
@@ -137,8 +141,7 @@ class _File:
                 if self.stop.is_set():
                     return "waiting"
                 self._stage(execution, stage, known)
-            if self.recipe.output.report:
-                results.overview(self.folder, execution.cube)
+            self._draw(execution)
         self._unchanged()
         return "done"
 
@@ -168,7 +171,7 @@ class _File:
         if not step.calibrates and not self._needed(step.name, known):
             return True
         folder = self.folder / step_folder(step.name, self.keys[step.name])
-        if not (folder / RESULT).is_file():  # a scan: nothing was stored
+        if not (folder / RESULT).is_file():  # the input itself: nothing was stored
             return False
         try:
             value = results.load(self.folder, step.name, self.keys[step.name])
@@ -190,20 +193,49 @@ class _File:
     def _stored(self, name: str) -> bool:
         return (self.folder / step_folder(name, self.keys[name]) / RESULT).is_file()
 
+    def _undrawn(self) -> bool:
+        """Whether there is a picture of the scan still to be made."""
+        return self.recipe.output.report and not (self.folder / PREVIEW).is_file()
+
+    def _draw(self, execution: Any) -> None:
+        """The picture of a scan over which no pass was due."""
+        if self._undrawn():
+            Overview(execution.cube).write(self.folder, self._options())
+
+    def _run(self, execution: Any, stage: Any) -> dict[str, Any]:
+        """The values of a stage; the picture of the scan is made in its first pass."""
+        if not (stage.is_pass and self._undrawn()):
+            return dict(execution.run(stage, self._options()))
+        picture = Overview(execution.cube)
+        values = execution.run(stage, self._options(), picture.operations())
+        for image in execution.besides:
+            picture.take(image)
+        picture.write(self.folder, self._options())
+        return dict(values)
+
     def _compute(self, execution: Any, stage: Any) -> None:
         started = time.time()
         for name in stage.names:
             self.say("step", name=name, state="running")
         try:
-            values = execution.run(stage, self._options())
+            values = self._run(execution, stage)
         except Exception as error:
             for name in stage.names:
                 self.say("step", name=name, state="failed", error=described(error)["error"])
             raise
         seconds = time.time() - started
         for step in stage.steps:
-            self._store(step, values[step.name], (started, seconds), keep=not stage.states)
+            value = values[step.name]
+            keep = not stage.states and self._is_new(step.name, value, execution.cube)
+            self._store(step, value, (started, seconds), keep=keep)
+            if keep and isinstance(value, Cube):  # later steps read it instead of making it again
+                execution.restore(step, results.load(self.folder, step.name, self.keys[step.name]))
             self.say("step", name=step.name, state="done", seconds=seconds)
+
+    def _is_new(self, name: str, value: Any, cube: Cube) -> bool:
+        """Whether a result is worth a file: a scan with the data of the input only when asked."""
+        asked = self.recipe.output.save != "all" and name in self.recipe.output.save
+        return asked or not (isinstance(value, Cube) and value.data is cube.data)
 
     def _store(self, step: Any, value: Any, when: tuple[float, float], *, keep: bool) -> None:
         record = {
@@ -214,10 +246,9 @@ class _File:
             "rss_bytes": peak_bytes(), "warnings": [line["warning"] for line in self.warned],
             **facts(value),
         }  # fmt: skip
-        kept = value if keep and not isinstance(value, Cube) else None
         made = results.Made(
-            step.name, self.keys[step.name], kept, record, tuple(self.warned),
-            preview=self.recipe.output.report,
+            step.name, self.keys[step.name], value if keep else None, record, tuple(self.warned),
+            preview=self.recipe.output.report, options=self._options(),
         )  # fmt: skip
         results.store(self.folder, made)
 
@@ -225,8 +256,7 @@ class _File:
         self.warned.append({"time": time.time(), "kind": kind, "warning": message})
 
     def _options(self) -> RunOptions:
-        cap = self.job.memory_bytes or 4 * TILE_BYTES
-        return RunOptions(workers=self.job.threads, memory=min(TILE_BYTES, cap // 4))
+        return RunOptions(workers=self.job.threads, memory=TILE_BYTES)
 
     def _unchanged(self) -> None:
         if keys.fingerprint(self.job.source, strict=self.job.strict) != self.stamp:

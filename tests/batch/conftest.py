@@ -57,7 +57,8 @@ def _lanes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         return
     shared = request.getfixturevalue("warm")
 
-    def lanes(workers: int, client: object) -> pool.Pool:
+    def lanes(settings: runner.RunSettings, client: object) -> pool.Pool:
+        workers = settings.workers
         shared.size = workers
         for extra in shared.workers[workers:]:
             shared.drop(extra)
