@@ -14,10 +14,11 @@ from scipy import ndimage
 import py4DSTEM
 from py4DSTEM import DataCube, Ellipse, find_bragg_disks, measure_probe, synthetic_probe
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
-from py4DSTEM.process import rim
 from py4DSTEM.process.probe import MeasureProbe, Probe, as_probe
 from py4DSTEM.process.probe_kernels import trench_radii
 from py4DSTEM.process.rim import fit_rim
+from py4DSTEM.process.rim.least_squares import as_is, compressed, softened
+from py4DSTEM.process.rim.model import disk_model, disk_slopes
 from py4DSTEM.simulate import strained_lattice, vacuum_probe
 
 SHAPE = (64, 70)
@@ -290,9 +291,9 @@ def test_a_fit_that_fails_is_no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slopes_of_the_model_are_its_derivatives(stretch: tuple[float, float]) -> None:
     i, j = (a.ravel().astype(float) for a in np.indices((30, 33)))
     p = np.array([14.2, 15.7, 7.3, math.log(0.8), 50, 3, 0.2, -0.1, *stretch])
-    slopes, step = rim._slopes(p, i, j), 1e-5
+    slopes, step = disk_slopes(p, i, j), 1e-5
     for k, along in enumerate(np.eye(10)):
-        numeric = rim._model(p + step * along, i, j) - rim._model(p - step * along, i, j)
+        numeric = disk_model(p + step * along, i, j) - disk_model(p - step * along, i, j)
         assert slopes[:, k] == pytest.approx(
             numeric / (2 * step), abs=1e-7 * np.abs(numeric).max() / step
         )
@@ -303,7 +304,7 @@ def test_compressed_least_squares_are_the_same(soft: bool) -> None:
     """Sum of squares and its gradient, one unknown without effect."""
     rng = np.random.default_rng(4)
     residual, slopes = rng.normal(size=40) * 3, rng.normal(size=(40, 4)) * [1, 1e4, 0, 1e-3]
-    few, triangle = rim._compressed(*(rim._softened if soft else rim._as_is)(residual, slopes))
+    few, triangle = compressed(*(softened if soft else as_is)(residual, slopes))
     assert few.shape == (5,)
     losses = 2 * (np.sqrt(1 + residual**2) - 1) if soft else residual**2
     weights = 1 / np.sqrt(1 + residual**2) if soft else np.ones(40)
