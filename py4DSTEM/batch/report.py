@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from py4DSTEM import __version__
 from py4DSTEM.batch import previews
-from py4DSTEM.batch.results import PREVIEW
+from py4DSTEM.batch.overview import PREVIEW
 from py4DSTEM.batch.rundir import RunDirectory
 from py4DSTEM.batch.summary import (
     FileSummary,

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from py4DSTEM import __version__
+from py4DSTEM.batch.overview import PREVIEW
 from py4DSTEM.batch.previews import write_preview
 from py4DSTEM.batch.provenance import facts
 from py4DSTEM.batch.rundir import RESULT, STEP, step_folder
-from py4DSTEM.core.cube import Cube
 from py4DSTEM.io.store import atomic
+from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["Made", "complete", "load", "overview", "store"]
+__all__ = ["Made", "complete", "load", "store"]
 
-PREVIEW, LOG = "preview.png", "log.jsonl"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,16 @@ class Made:
     ----------
     name, key : str
     value : object
-        Its result; None where it is not worth a file: a scan, or numbers that are given, which
-        are made again in no time.
+        Its result; None where it is not worth a file: what is given, or the input itself, which
+        are there again in no time.
     record : mapping
         For ``step.json``.
     log : sequence of mapping
         Lines of ``log.jsonl``.
     preview : bool
         Whether people will look: a picture takes longer than many a step.
+    options : RunOptions, optional
+        Workers and memory, for a result that is a scan: it is written tile by tile.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Made:
     record: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     preview: bool = True
+    options: RunOptions | None = None
 
 
 def complete(folder: Path, name: str, key: str) -> bool:
@@ -80,7 +84,7 @@ def _write(part: Path, made: Made) -> None:
 
     kept = made.value is not None
     if kept:
-        py4DSTEM.save(part / RESULT, made.value)
+        py4DSTEM.save(part / RESULT, made.value, options=made.options)
         if made.preview:
             write_preview(made.value, part / PREVIEW)
     lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in made.log)
@@ -89,13 +93,6 @@ def _write(part: Path, made: Made) -> None:
     atomic.write_bytes(part / LOG, lines.encode())
     text = json.dumps(record, ensure_ascii=False, indent=1, default=str)
     atomic.write_bytes(part / STEP, text.encode())
-
-
-def overview(folder: Path, cube: Cube) -> None:
-    """A picture of the scan itself, from a few of its patterns, in the folder of the file."""
-    if not (folder / PREVIEW).is_file():
-        with atomic.replacing(folder / PREVIEW) as part:
-            write_preview(cube, part)
 
 
 def _put(part: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,8 @@ class Execution:
     ----------
     values : dict
         Results so far, by the names of their steps.
+    besides : tuple
+        Results of what the latest pass made besides its steps.
 
     Examples
     --------
@@ -190,14 +192,22 @@ class Execution:
     recipe: Recipe
     cube: DataCube
     values: dict[str, Any] = field(default_factory=dict)
+    besides: tuple[Any, ...] = ()
     _foreign: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         source = {**self.cube.history.source, RECIPE: self.recipe.text()}
         self.cube = replace(self.cube, history=replace(self.cube.history, source=source))
 
-    def run(self, stage: Stage, options: RunOptions | None = None) -> dict[str, Any]:
+    def run(
+        self,
+        stage: Stage,
+        options: RunOptions | None = None,
+        besides: Sequence[Operation] = (),
+    ) -> dict[str, Any]:
         """The results of a stage, by name; they are added to `values`.
+
+        `besides` are operations that a pass over the scan does too; they end in ``.besides``.
 
         Raises
         ------
@@ -206,7 +216,8 @@ class Execution:
         """
         if stage.is_pass:
             models = [_noted(step, self.model, step) for step in stage.steps]
-            found = _noted(stage.steps[0], run, models, self.cube, options=options)
+            whole = _noted(stage.steps[0], run, [*models, *besides], self.cube, options=options)
+            found, self.besides = whole[: len(models)], whole[len(models) :]
         else:
             found = (_noted(stage.steps[0], self._single, stage.steps[0], options),)
         made = dict(zip(stage.names, found, strict=True))

@@ -33,11 +33,11 @@ def open_input(recipe: Any, path: str) -> Any:
     return _open(recipe, path)
 
 
-def run(self: Any, stage: Any, options: Any = None) -> Any:
+def run(self: Any, stage: Any, options: Any = None, besides: Any = ()) -> Any:
     if "STAGE_LOG" in os.environ:
         with open(os.environ["STAGE_LOG"], "a", encoding="utf-8") as log:
             log.write(f"{self.cube.metadata.source} {stage.names}\n")
-    made = _run(self, stage, options)
+    made = _run(self, stage, options, besides)
     time.sleep(float(os.environ.get("SLOW_STEP_S", "0")))
     return made
 
