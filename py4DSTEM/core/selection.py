@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from py4DSTEM.core.detectors.mask import MaskArray, decoded
 from py4DSTEM.core.detectors.polygon import edge_distance, vertex_pairs
@@ -23,6 +23,8 @@ __all__ = [
     "PolygonSelection",
     "RectangleSelection",
     "Selection",
+    "selected",
+    "selection_table",
 ]
 
 Bool = NDArray[np.bool_]
@@ -249,3 +251,30 @@ AnySelection = Annotated[
     PointSelection | RectangleSelection | DiskSelection | PolygonSelection | MaskSelection,
     Field(discriminator="kind"),
 ]
+
+
+def selection_table(selection: Selection) -> dict[str, Any]:
+    """A selection as plain values, which pydantic takes for an `AnySelection`.
+
+    >>> selection_table(PointSelection(1, 9))
+    {'rx': 1, 'ry': 9, 'kind': 'point'}
+    """
+    table: dict[str, Any] = _ADAPTER.dump_python(selection, mode="json")
+    return table
+
+
+def selected(mask: NDArray[np.bool_]) -> RectangleSelection | MaskSelection:
+    """The selection of the positions of a map: a rectangle, where they fill one.
+
+    >>> selected(np.array([[False, True, True], [False, True, True]]))
+    RectangleSelection(x0=0, x1=2, y0=1, y1=3, kind='rectangle')
+    """
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    if len(rows):
+        x0, x1, y0, y1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+        if mask[x0:x1, y0:y1].all():
+            return RectangleSelection(int(x0), int(x1), int(y0), int(y1))
+    return MaskSelection(mask)
+
+
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnySelection)

@@ -23,6 +23,7 @@ from py4DSTEM.recipe.model import (
     READ,
     SCHEMA,
     STEP_WORDS,
+    WHERE,
     Bounds,
     Override,
     Recipe,
@@ -30,10 +31,12 @@ from py4DSTEM.recipe.model import (
     RecipeLimits,
     RecipeOutput,
     RecipeStep,
+    Where,
     all_steps,
     calibration_fields,
     is_result,
     step_from,
+    takes_where,
 )
 from py4DSTEM.recipe.physics import (
     REMEDIES,
@@ -61,6 +64,11 @@ _FORMS = {
     "R_pixel_size": "a number, or [x, y]",
     "Q_pixel_size": "a number, or [x, y]",
 }
+_WHERE = ("rect", "file", "kind")
+_NO_WHERE = (
+    "where: {} does not go through the scan and takes no chosen positions: give them to the step "
+    "that it is applied to"
+)
 RESERVED = ("input", "output", "limits", "qc")
 """Beginnings of what an override may set; no step is called so."""
 _PLACE = re.compile(r"\s*\(at (?:line (\d+), column (\d+)|end of document)\)")
@@ -266,7 +274,25 @@ class _Checker:
         elif step.use == READ:
             yield from self.file_faults(step)
         else:
+            yield from self.where(step)
             yield from self.parameters(step)
+
+    def where(self, step: RecipeStep) -> Iterator[Fault]:
+        """The scan positions that an operation is done at."""
+        value = step.where
+        if isinstance(value, dict) and value.keys() in ({"rect"}, {"file"}):
+            yield from self.standing(WHERE, value)
+        elif isinstance(value, dict) and "kind" in value:
+            yield from faults_of(Where, {WHERE: value})
+        elif value is not None:
+            strange = [k for k in value if k != "result"] if isinstance(value, dict) else []
+            hint = nearest(strange[0], _WHERE) if strange else ""
+            yield (
+                (WHERE,),
+                f"where = {shown(value)} must be as {{ rect = [0, 10, 0, 30] }}, "
+                f'{{ kind = "disk", radius = 4, center = [9, 12] }} or {{ file = "mask.npy" }}'
+                f"{hint if 'did you mean' in hint else ''}",
+            )
 
     def parameters(self, step: RecipeStep) -> Iterator[Fault]:
         cls = all_steps()[step.use]
@@ -275,11 +301,16 @@ class _Checker:
         for name, value in later.items():
             yield from self.standing(name, value)
         for path, message in faults_of(cls, now, {**later, **step.uses}):
+            if path == (WHERE,) and WHERE not in cls.model_fields:
+                message = _NO_WHERE.format(step.use)
             if message.startswith("unknown key"):
-                message = unknown("key", str(path[0]), (*cls.model_fields, *STEP_WORDS))
+                words = (*STEP_WORDS, WHERE) if takes_where(cls) else STEP_WORDS
+                message = unknown("key", str(path[0]), (*cls.model_fields, *words))
             yield path, message
         for name, of in step.uses.items():
-            if name not in cls.model_fields:
+            if name == WHERE and WHERE not in cls.model_fields:
+                yield (name,), _NO_WHERE.format(step.use)
+            elif name not in cls.model_fields:
                 yield (name,), unknown("key", name, cls.model_fields)
             else:
                 yield from self.used(name, of, wanted_by(cls, name))

@@ -17,7 +17,16 @@ from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, Py4DSTEMError
 from py4DSTEM.io.remote import is_url
-from py4DSTEM.recipe.model import CALIBRATION, READ, Recipe, RecipeStep, RecipeUnits, all_steps
+from py4DSTEM.recipe.model import (
+    CALIBRATION,
+    READ,
+    Recipe,
+    RecipeStep,
+    RecipeUnits,
+    Where,
+    all_steps,
+    takes_where,
+)
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation
 from py4DSTEM.stream.options import RunOptions
@@ -78,9 +87,8 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
     for step in recipe.step:
         operation = _is_operation(step) and not step.of
         after = max((calibrated, *(made.get(name, -1) for name in step.needs)))
-        place = next(
-            (k for k in range(after + 1, len(stages)) if operation and stages[k].is_pass), None
-        )
+        shared = (k for k in range(after + 1, len(stages)) if _shares(step, stages[k]))
+        place = next(shared, None) if operation else None
         if place is None:
             place = len(stages)
             stages.append(Stage((step,), operation))
@@ -93,8 +101,12 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
 
 
 def _is_operation(step: RecipeStep) -> bool:
-    cls = all_steps().get(step.use)
-    return cls is not None and issubclass(cls, Operation)
+    return takes_where(all_steps().get(step.use))
+
+
+def _shares(step: RecipeStep, stage: Stage) -> bool:
+    """Whether an operation can be done in the pass of others: over the same positions."""
+    return stage.is_pass and stage.steps[0].where == step.where
 
 
 # ---- input ---------------------------------------------------------------------------------------
@@ -216,7 +228,10 @@ class Execution:
         """
         if stage.is_pass:
             models = [_noted(step, self.model, step) for step in stage.steps]
-            whole = _noted(stage.steps[0], run, [*models, *besides], self.cube, options=options)
+            where = _noted(stage.steps[0], positions, stage.steps[0].where, self.cube.R_shape)
+            whole = _noted(
+                stage.steps[0], run, [*models, *besides], self.cube, where=where, options=options
+            )
             found, self.besides = whole[: len(models)], whole[len(models) :]
         else:
             found = (_noted(stage.steps[0], self._single, stage.steps[0], options),)
@@ -252,7 +267,8 @@ class Execution:
             return _opened(step.parameters)
         model, value = self.model(step), self._applied_to(step)
         if isinstance(model, Operation):
-            return run(model, value, options=options)
+            where = positions(step.where, value.R_shape) if isinstance(value, Cube) else None
+            return run(model, value, where=where, options=options)
         return model.apply(value, options)
 
     def _value(self, name: str) -> Any:
@@ -305,6 +321,29 @@ def rectangle(rect: Any, R_shape: tuple[int, int]) -> Any:
         )
     mask = np.zeros(R_shape, dtype=bool)
     mask[x0:x1, y0:y1] = True
+    return mask
+
+
+def positions(where: Any, R_shape: tuple[int, int]) -> Any:
+    """The scan positions of a step as an ``(Rx, Ry)`` map; None: all.
+
+    >>> positions({"kind": "point", "rx": 0, "ry": 2}, (2, 3)).astype(int).tolist()
+    [[0, 0, 1], [0, 0, 0]]
+    """
+    if where is None:
+        return None
+    if not isinstance(where, Mapping):
+        raise ParameterError(f"where = {where!r} is no table: it says which positions count")
+    if where.keys() == {"file"}:
+        return _opened(where)
+    if where.keys() == {"rect"}:
+        return rectangle(where["rect"], R_shape)
+    selection = Where(where=where).where  # type: ignore[arg-type]
+    mask = None if selection is None else selection.mask(R_shape)
+    # A selection that is dragged off the image keeps its nearest position; one that is written
+    # for another scan is a mistake.
+    if selection is not None and not selection.inside(*np.indices(R_shape, dtype=np.float64)).any():
+        raise ParameterError(f"where = {where} holds no position of a scan of {R_shape}")
     return mask
 
 

@@ -61,6 +61,8 @@ def _step(step: RecipeStep) -> Iterator[str]:
     for name, value in step.parameters.items():
         field = None if cls is None else cls.model_fields.get(name)
         yield f"  {name} = {_value(value)}{_described(field)}"
+    if step.where is not None:
+        yield f"  where = {_value(step.where)}  (scan positions that count)"
     for name, of in step.uses.items():
         yield f"  {name} = the result {of!r}"
     if step.calibrates:

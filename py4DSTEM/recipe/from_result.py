@@ -14,12 +14,14 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.recipe.execute import RECIPE
 from py4DSTEM.recipe.model import (
     CALIBRATION,
+    WHERE,
     Recipe,
     RecipeInput,
     RecipeOutput,
     RecipeStep,
     all_steps,
     plain,
+    takes_where,
 )
 from py4DSTEM.recipe.physics import fits, made_by, takes
 from py4DSTEM.recipe.read import recipe_from_text
@@ -106,9 +108,11 @@ def _steps(done: Sequence[Step]) -> Iterator[RecipeStep]:
                 f"the history has {step.kind!r}, which is no step of a recipe: do that first, save "
                 "the scan, and make the result of it"
             )
-        if "where" in step.parameters and "where" not in cls.model_fields:
+        where = step.parameters.get(WHERE) if takes_where(cls) else None
+        if where is not None and "selection" not in where:
             raise ParameterError(
-                f"{step.kind} was done at chosen positions, which the history does not hold"
+                f"{step.kind} was done at chosen positions, which the history does not hold: they "
+                "had weights, or were too many for it"
             )
         if step.version != cls.version:
             raise ParameterError(
@@ -116,7 +120,10 @@ def _steps(done: Sequence[Step]) -> Iterator[RecipeStep]:
                 "the result cannot be made again with this version of the package"
             )
         name = _free(step.kind, made)
-        yield RecipeStep(use=step.kind, name=name, of=_of(cls, made), parameters=_given(cls, step))
+        yield RecipeStep(
+            use=step.kind, name=name, of=_of(cls, made), parameters=_given(cls, step),
+            where=None if where is None else where["selection"],
+        )  # fmt: skip
         made[name] = made_by(step.kind)
 
 
@@ -124,6 +131,8 @@ def _given(cls: Any, step: Step) -> dict[str, Any]:
     """Parameters that are not as they would be without being named."""
     found = {}
     for name, value in step.parameters.items():
+        if name == WHERE and takes_where(cls):
+            continue
         field = cls.model_fields.get(name)
         default = None if field is None or field.is_required() else plain(field.get_default())
         if field is None or field.is_required() or plain(value) != default:

@@ -12,7 +12,7 @@ from typing import Any
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.io.remote import is_url, remote_fingerprint
-from py4DSTEM.recipe.model import CALIBRATION, Recipe, RecipeStep, all_steps, plain
+from py4DSTEM.recipe.model import CALIBRATION, WHERE, Recipe, RecipeStep, all_steps, plain
 
 __all__ = ["StepKeys", "fingerprint", "step_keys"]
 
@@ -144,6 +144,8 @@ def _described(step: RecipeStep) -> dict[str, Any]:
     found: dict[str, Any] = {"use": step.use, "uses": sorted(step.uses), "on": bool(step.of)}
     found["version"] = getattr(cls, "version", 0)
     found["parameters"] = _complete(cls, step)
+    if step.where is not None:
+        found[WHERE] = plain(step.where)
     found["files"] = {name: _file_state(value) for name, value in _files(step).items()}
     return found
 
@@ -170,7 +172,7 @@ def _jsonable(value: Any) -> Any:
 def _files(step: RecipeStep) -> dict[str, str]:
     """Files that the step reads, by parameter."""
     found = {}
-    for name, value in step.parameters.items():
+    for name, value in (*step.parameters.items(), (WHERE, step.where)):
         if isinstance(value, Mapping) and value.keys() == {"file"}:
             found[name] = str(value["file"])
         elif name == "file" and isinstance(value, str):

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 
 from py4DSTEM.core.calibration import Ellipse
 from py4DSTEM.core.parameters import Parameters
+from py4DSTEM.core.selection import AnySelection
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.format import RawLayout
 from py4DSTEM.stream.fields import plain_value
@@ -23,6 +24,7 @@ __all__ = [
     "READ",
     "SCHEMA",
     "STEP_WORDS",
+    "WHERE",
     "Bounds",
     "Override",
     "Quantity",
@@ -32,11 +34,13 @@ __all__ = [
     "RecipeOutput",
     "RecipeStep",
     "RecipeUnits",
+    "Where",
     "all_steps",
     "calibration_fields",
     "is_result",
     "plain",
     "step_from",
+    "takes_where",
     "worded",
 ]
 
@@ -47,6 +51,9 @@ READ = "read"
 """``use`` of a step whose result is what another file holds."""
 STEP_WORDS = ("use", "name", "of", "calibrates")
 """Keys of a ``[[step]]`` that are no parameters."""
+WHERE = "where"
+"""Of an operation: the scan positions that count; the one analysis with a parameter of that name
+has it for itself."""
 Quantity = Literal[
     "origin", "ellipse", "Q_pixel_size", "R_pixel_size", "rotation", "energy", "probe_radius"
 ]
@@ -142,6 +149,9 @@ class RecipeStep(Parameters):
         As the step's model takes them; of a calibration, as `Calibration.replace` does.
     calibrates : bool
         Whether what it measures belongs to the calibration from here on.
+    where : mapping, optional
+        Scan positions that count, for an operation: a `Selection` as plain values,
+        ``{"rect": [x0, x1, y0, y1]}``, or ``{"file": …}``, a map of bool or weights; None: all.
     """
 
     use: str
@@ -150,6 +160,7 @@ class RecipeStep(Parameters):
     uses: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
     calibrates: bool = False
+    where: Any = None
 
     def model(self, **results: Any) -> Any:
         """The operation or analysis; `results` are values that replace parameters.
@@ -174,8 +185,15 @@ class RecipeStep(Parameters):
         found: dict[str, Any] = {"use": self.use, "name": self.name}
         found |= {"of": self.of} if self.of else {}
         found |= {"calibrates": True} if self.calibrates else {}
+        found |= {} if self.where is None else {WHERE: plain(self.where)}
         found |= {name: worded(value) for name, value in self.parameters.items()}
         return found | {name: {"result": of} for name, of in self.uses.items()}
+
+
+class Where(Parameters):
+    """``where`` of a step, written as a selection."""
+
+    where: AnySelection | None = None
 
 
 class ImageOutput(Parameters):
@@ -411,17 +429,33 @@ def step_from(table: Mapping[str, Any], number: int = 1) -> RecipeStep:
     calibrates = given.pop("calibrates", False)
     if not use or not all(isinstance(word, str) for word in (use, name, of)):
         raise ParameterError(f'step {number}: use, name and of are words, as in use = "quality"')
-    uses = {n: v["result"] for n, v in given.items() if is_result(v)}
     cls = all_steps().get(use)
+    where = given.pop(WHERE, None) if takes_where(cls) else None
+    uses = {n: v["result"] for n, v in given.items() if is_result(v)}
     fields = {} if cls is None else cls.model_fields
-    parameters = {
-        n: plain_value(v, fields[n].annotation) if v == "none" and n in fields else v
-        for n, v in given.items()
-        if n not in uses
-    }
+    parameters = {n: _value(n, v, fields) for n, v in given.items() if n not in uses}
     return RecipeStep(
-        use=use, name=name or use, of=of, uses=uses, parameters=parameters, calibrates=calibrates
-    )
+        use=use, name=name or use, of=of, uses=uses, parameters=parameters, calibrates=calibrates,
+        where=None if where == "none" else where,
+    )  # fmt: skip
+
+
+def _value(name: str, value: Any, fields: Mapping[str, Any]) -> Any:
+    """A parameter as its step takes it."""
+    if name not in fields:
+        return value
+    if value == "none":
+        return plain_value(value, fields[name].annotation)
+    rect = value.get("rect") if name == WHERE and isinstance(value, dict) else None
+    # The one analysis with positions of its own has a rectangle in pairs.
+    return [rect[:2], rect[2:]] if isinstance(rect, list) and len(value) == 1 else value
+
+
+def takes_where(cls: Any) -> bool:
+    """Whether scan positions can be chosen for a step: operations go through the scan."""
+    from py4DSTEM.stream.operation import Operation
+
+    return cls is not None and issubclass(cls, Operation)
 
 
 def is_result(value: Any) -> bool:

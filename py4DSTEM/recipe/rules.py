@@ -13,6 +13,7 @@ from pydantic.errors import PydanticUserError
 from py4DSTEM.core.parameters import problems
 from py4DSTEM.errors import Py4DSTEMError
 from py4DSTEM.recipe.locate import Path
+from py4DSTEM.recipe.model import Where
 from py4DSTEM.stream.fields import limits_of
 
 __all__ = ["Fault", "faults_of", "nearest", "shown", "unknown"]
@@ -154,7 +155,7 @@ def _of_validation(
         strange = [p for p, _ in found if p["type"] in _UNKNOWN]
         if strange:
             table = ".".join((name, *map(str, path[:-1])))
-            siblings = _siblings(error, strange[0], path)
+            siblings = _siblings(error, strange[0], model)
             yield (name, *path), f"{table}: {unknown('key', str(path[-1]), siblings)}"
             continue
         words = _alternatives(found, model, name if not path else "")
@@ -166,13 +167,13 @@ def _of_validation(
             yield (name, *path), f"{where} = {shown(inner)} {words}"
 
 
-def _siblings(error: ValidationError, problem: Any, path: Path) -> list[str]:
+def _siblings(error: ValidationError, problem: Any, model: type[BaseModel]) -> list[str]:
     """Keys that the type beside an unknown one has."""
-    from py4DSTEM.core import detector
+    from py4DSTEM.core import detector, selection
     from py4DSTEM.io.format import RawLayout
 
     tags = [str(part) for part in problem["loc"]]
-    for cls in vars(detector).values():
+    for cls in vars(selection if model is Where else detector).values():
         fields = getattr(cls, "__dataclass_fields__", {})
         if isinstance(cls, type) and fields.get("kind") and fields["kind"].default in tags:
             return list(fields)

@@ -11,13 +11,16 @@ from py4DSTEM.recipe.model import (
     CALIBRATION,
     READ,
     SCHEMA,
+    WHERE,
     Bounds,
     Override,
     RecipeInput,
     RecipeLimits,
     RecipeOutput,
+    Where,
     all_steps,
     calibration_fields,
+    takes_where,
 )
 
 __all__ = ["json_schema"]
@@ -102,9 +105,20 @@ def _step(use: str, cls: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         "title": use,
         "description": about,
         "type": "object",
-        "properties": _words(use) | properties,
+        "properties": _words(use)
+        | ({WHERE: _where(definitions)} if takes_where(cls) else {})
+        | properties,
         "required": ["use", *found.get("required", ())],
         "additionalProperties": False,
+    }
+
+
+def _where(definitions: dict[str, Any]) -> dict[str, Any]:
+    """Of the scan positions that an operation is done at."""
+    selection = _of(Where, definitions)["properties"][WHERE]
+    return {
+        "description": "Scan positions that count; without it: all.",
+        "anyOf": [selection, {"$ref": "#/$defs/standing"}, {"const": "none"}],
     }
 
 

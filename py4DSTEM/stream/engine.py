@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.cube import Cube, check_cube
 from py4DSTEM.core.lazy import LazyArray, read_block
+from py4DSTEM.core.selection import selected, selection_table
 from py4DSTEM.errors import Cancelled, ParameterError, ShapeError
 from py4DSTEM.stream.operation import Measures, Operation, Parts, PerScan, Ragged, Reduced
 from py4DSTEM.stream.options import RunOptions
@@ -31,6 +32,8 @@ TILES_AHEAD = 3
 """Finished tiles that may wait, per worker, for an earlier one that is slow."""
 COPIES = 3
 """Tiles' worth of memory that a worker may take: what it reads, a contiguous copy, its results."""
+_LONGEST_SELECTION = 1 << 16
+"""Characters of a selection that a history still holds: every result carries them."""
 
 
 def run(
@@ -124,9 +127,17 @@ def _kernels() -> Kernels:
 def _history(cube: Cube, op: Operation, where: ArrayLike | None) -> Any:
     parameters = op.parameters()
     if where is not None:
-        mask = np.asarray(where)
-        parameters["where"] = {"positions": int(np.count_nonzero(mask)), "of": int(mask.size)}
+        parameters["where"] = _chosen(np.asarray(where))
     return cube.history.then(op.kind, parameters, op.version, op.cites)
+
+
+def _chosen(mask: NDArray[Any]) -> dict[str, Any]:
+    """How many positions counted, and which, so that it can be done again; not any weights."""
+    found = {"positions": int(np.count_nonzero(mask)), "of": int(mask.size)}
+    if not np.isin(mask, (0, 1)).all():
+        return found
+    table = selection_table(selected(mask != 0))
+    return found | ({"selection": table} if len(str(table)) <= _LONGEST_SELECTION else {})
 
 
 def _position_weights(where: ArrayLike, R_shape: tuple[int, int]) -> NDArray[np.float64]:

@@ -201,7 +201,7 @@ def test_from_the_result_of_a_recipe(cli: Cli) -> None:
 
 def test_results_whose_history_is_not_enough(cli: Cli) -> None:
     cube = scan_in(Path("scan.h5"))
-    where = np.eye(4, 5, dtype=bool)
+    where = 0.5 * np.eye(4, 5)
     py4DSTEM.save("some.h5", py4DSTEM.mean_pattern(cube, where=where))
     code, _, said = cli("from-result", "some.h5")
     assert code == 2 and "chosen positions" in said

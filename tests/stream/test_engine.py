@@ -175,6 +175,9 @@ def test_where_skips_tiles_and_weights_images():
     assert np.isfinite(com.data).sum() == 4 and np.isfinite(com.data[:, 1, 2]).all()
     assert len(data.reads) == 2
     assert mean.history.steps[-1].parameters["where"] == {"positions": 2, "of": 35}
+    (again,) = run([MeanPattern()], DataCube(array), where=where > 1, options=small())
+    chosen = again.history.steps[-1].parameters["where"]["selection"]
+    assert chosen == {"x0": 3, "x1": 4, "y0": 5, "y1": 6, "kind": "rectangle"}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from py4DSTEM.core.expression import signed_sum
+from py4DSTEM.core.selection import selection_table
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.gui.state.forms import all_steps
 from py4DSTEM.gui.state.project import Layer, Made, Project, Result, Scan
@@ -141,13 +142,13 @@ class _Steps:
     def _made(self, name: str, made: Made, *, calibrates: bool = False) -> None:
         for needed in made.needs:
             self._result(self.scan.origin_of(needed))
-        if made.where is not None:
-            self.left_out.append(f"left out: {name!r} was made of selected positions; here of all")
         step: dict[str, Any] = {"use": made.kind, "name": name}
         if made.of:
             step["of"] = made.of
         if calibrates:
             step["calibrates"] = True
+        if made.where is not None:
+            step["where"] = selection_table(made.where)
         given = {n: v for n, v in made.parameters.items() if n not in made.uses}
         step |= {n: worded(v) for n, v in given.items() if _matters(made, n, v)}
         step |= {n: {"result": of} for n, of in made.uses.items()}

@@ -9,6 +9,7 @@ import pytest
 from pyqtgraph.Qt import QtCore, QtWidgets
 
 from py4DSTEM import DataCube, DiskSelection, RectangleSelection, find_bragg_disks
+from py4DSTEM.core.selection import selection_table
 from py4DSTEM.gui.panels.bragg import BraggPanel
 from py4DSTEM.gui.panels.bragg_tiles import Mark, Tile, TileView
 from py4DSTEM.gui.state.commands import Select
@@ -187,7 +188,8 @@ def test_only_the_selected_positions_are_searched(panel: BraggPanel, qtbot: Any)
     counts = np.array([[len(result.value[i, j]) for j in range(5)] for i in range(4)])
     assert (counts[1:3, 0:2] > 0).all() and counts.sum() == counts[1:3, 0:2].sum()
     assert result.made.where == chosen
-    assert result.value.history.steps[-1].parameters["where"] == {"positions": 4, "of": 20}
+    counted = result.value.history.steps[-1].parameters["where"]
+    assert counted == {"positions": 4, "of": 20, "selection": selection_table(chosen)}
     settled(qtbot, panel)
     panel.copy()
     text = QtWidgets.QApplication.clipboard().text()

@@ -12,6 +12,7 @@ from pyqtgraph.Qt import QtCore, QtWidgets
 from py4DSTEM import Annulus, DataCube, Disk, Operation, RealSlice, RectangleSelection
 from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.detectors.mask import MaskArray
+from py4DSTEM.core.selection import selection_table
 from py4DSTEM.gui.panels.step_form import StepForm, StepPanel
 from py4DSTEM.gui.state.commands import AddDetector, ChangeDetector, Select
 from py4DSTEM.gui.state.forms import all_steps
@@ -270,7 +271,8 @@ def test_only_selected_positions_count(opened: Any, cube: DataCube, qtbot: Any) 
     result = opened.project.scan.results[0]
     np.testing.assert_allclose(result.value.data, cube.data[1:3, 0:2].mean((0, 1)))
     assert result.made.where == chosen
-    assert result.value.history.steps[-1].parameters["where"] == {"positions": 4, "of": 20}
+    counted = result.value.history.steps[-1].parameters["where"]
+    assert counted == {"positions": 4, "of": 20, "selection": selection_table(chosen)}
     panel.show_kind("mean-pattern")
     panel.show_made(result.made)
     assert panel.selected_tick.isChecked()

@@ -9,7 +9,16 @@ import pytest
 from state_scans import Bench, all_kinds, analysed, assert_same, imaged, saved
 
 import py4DSTEM
-from py4DSTEM import Mask, ParameterError, RawLayout
+from py4DSTEM import (
+    DiskSelection,
+    Mask,
+    MaskSelection,
+    ParameterError,
+    PolygonSelection,
+    RawLayout,
+    RectangleSelection,
+)
+from py4DSTEM.core.selection import Selection
 from py4DSTEM.gui.state.commands import (
     AddDetector,
     AddLayer,
@@ -21,7 +30,7 @@ from py4DSTEM.gui.state.commands import (
 )
 from py4DSTEM.gui.state.project import DetectorEntry, Layer, Made, Project, Result, Scan
 from py4DSTEM.gui.state.recipe import recipe, steps_of
-from py4DSTEM.recipe.execute import Execution, open_input
+from py4DSTEM.recipe.execute import Execution, open_input, positions
 from py4DSTEM.recipe.read import recipe_from_text
 from py4DSTEM.stream.analysis import Analysis
 
@@ -40,7 +49,9 @@ def run(text: str) -> dict[str, object]:
         value = found[step.of] if step.of else cube
         if step.of and hasattr(value, "points"):
             value = value.with_calibration(cube.calibration)
-        made = model.apply(value) if isinstance(model, Analysis) else py4DSTEM.run(model, value)
+        where = positions(step.where, cube.R_shape)
+        alone = isinstance(model, Analysis)
+        made = model.apply(value) if alone else py4DSTEM.run(model, value, where=where)
         if step.calibrates:
             cube = cube.with_calibration(made)
         found[step.name] = made
@@ -64,6 +75,29 @@ def test_a_runner_takes_the_recipe_as_it_is() -> None:
     found = Execution(known, open_input(known)).run_all()
     for result in bench.scan.results:
         assert_same(found[result.name], result.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        RectangleSelection(1, 4, 2, 6),
+        DiskSelection(2.2, (2.5, 3.0)),
+        PolygonSelection(((0, 0), (5, 1), (2, 6))),
+        MaskSelection(np.eye(6, 7)),
+    ],
+)
+def test_a_recipe_counts_the_positions_that_counted(where: Selection) -> None:
+    bench = Bench(saved())
+    bench.step("mean", all_kinds()["mean-pattern"](), where=where)
+    bench.step("all", all_kinds()["mean-pattern"]())
+    text = recipe(bench.project, "scan1")
+    assert "left out" not in text
+    known = recipe_from_text(text)
+    executed = Execution(known, open_input(known)).run_all()
+    for found in (run(text), executed):
+        assert_same(found["mean"], bench.scan.result("mean").value)
+        assert_same(found["all"], bench.scan.result("all").value)
+    assert not np.array_equal(executed["mean"].data, executed["all"].data)
 
 
 @pytest.mark.parametrize("expression", ["", "(A - B) / (A + M)"])
