@@ -1,10 +1,12 @@
 """Batch runs whose processes are killed at random times, and the cost of the runner (C2, C3, C5).
 
-    python benchmarks/batch_faults.py --kills 200
+    python benchmarks/batch_faults.py --runner 80 --worker 70 --scheduler 50
     python benchmarks/batch_faults.py --cost
 
-The first prints how often the runner or a worker was killed, how many stages were computed twice,
-and whether all results are those of an undisturbed run.  The second prints what a file costs beyond
+The first kills (-9) the runner, a worker process, or the scheduler of a Dask cluster, at random
+moments, and resumes until all files are done.  It prints how many stages were begun twice, and how
+many rounds did not end with the bits of an undisturbed run, with every file done and no process
+left over.  The second prints what a file costs beyond
 its steps, and how long a dry run of 10 000 files takes.
 """
 
@@ -15,7 +17,9 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,47 +32,99 @@ from py4DSTEM.batch.rundir import RunDirectory
 from py4DSTEM.batch.runner import RunSettings, run_recipe
 from py4DSTEM.recipe.read import read_recipe
 
-
-def kills(count: int, folder: Path, seed: int, longest_s: float) -> int:
-    """Rounds of killed runs until there were so many kills; how many rounds went wrong."""
-    rng = np.random.default_rng(seed)
-    scans = [write_scan(folder / f"s{k}.h5", k) for k in range(10)]
-    recipe = folder / "look.toml"
-    recipe.write_text(RECIPE)
-    run_recipe(recipe, scans, folder / "calm")
-    total = {"runner": 0, "worker": 0, "again": 0, "rounds": 0, "wrong": 0}
-    while total["runner"] + total["worker"] < count:
-        left = count - total["runner"] - total["worker"]
-        place = folder / f"round{total['rounds']}"
-        place.mkdir()
-        night = Disturbed(recipe, scans, place / "out", log=place / "stages", slow_s=0.05)
-        code = 1
-        while code != 0 and night.kills < left:
-            victims = ["worker"] * int(rng.integers(0, 4)) + ["runner"]
-            code = night.run(*((victim, float(rng.uniform(0, longest_s))) for victim in victims))
-        if code != 0:
-            code = night.run()
-        again = night.stages_again(stages=2 * len(scans))
-        total["runner"] += night.killed["runner"]
-        total["worker"] += night.killed["worker"]
-        total["again"] += again
-        total["rounds"] += 1
-        right = code == 0 and _right(folder / "calm", place / "out", night, again)
-        total["wrong"] += not right
-        shutil.rmtree(place)
-        print(total, flush=True)
-    return total["wrong"]
+LOST = 2
+"""Exit code of a run whose scheduler is gone."""
 
 
-def _right(calm: Path, out: Path, night: Disturbed, again: int) -> bool:
-    try:
-        assert_same(calm, out)
-    except AssertionError as error:
-        print(error)
-        return False
-    rows = RunDirectory(out).files()
-    unfinished = [path for path in leftovers(out) if (path / "step.json").exists()]
-    return all(r.state == "done" for r in rows) and again <= night.kills and not unfinished
+class Nights:
+    """Runs over ten files that are killed, resumed and compared with an undisturbed one."""
+
+    def __init__(self, folder: Path, seed: int, longest_s: float) -> None:
+        self._folder, self._longest_s = folder, longest_s
+        self._rng = np.random.default_rng(seed)
+        self._scans = [write_scan(folder / f"s{k}.h5", k) for k in range(10)]
+        self._recipe = folder / "look.toml"
+        self._recipe.write_text(RECIPE)
+        run_recipe(self._recipe, self._scans, folder / "calm")
+        self.wrong = 0
+        self._rounds = 0
+
+    def local(self, victim: str, count: int) -> None:
+        """Kill the runner, or a worker, so many times; workers are two."""
+
+        def until_killed(night: Disturbed, most: int) -> int:
+            several = 1 if victim == "runner" else min(4, most)
+            return night.run(*((victim, self._moment()) for _ in range(several)))
+
+        self._kill(victim, count, until_killed, Disturbed.run)
+
+    def dask(self, count: int) -> None:
+        """Kill the scheduler of a Dask cluster so many times."""
+
+        def until_killed(night: Disturbed, most: int) -> int:
+            code = night.run_without_scheduler(self._moment())
+            if code not in (0, LOST):
+                raise SystemExit(f"exit code {code} without a scheduler: {night.said}")
+            return code
+
+        self._kill("scheduler", count, until_killed, Disturbed.run_on_cluster)
+
+    def _moment(self) -> float:
+        return float(self._rng.uniform(0, self._longest_s))
+
+    def _kill(self, victim: str, count: int, until_killed: Any, to_the_end: Any) -> None:
+        done = again = rounds = wrong = 0
+        started = time.monotonic()
+        while done < count:
+            place = self._folder / f"round{self._rounds}"
+            place.mkdir()
+            night = Disturbed(
+                self._recipe, self._scans, place / "out", log=place / "stages", slow_s=0.05
+            )
+            code = 1
+            while code != 0 and done + night.kills < count:
+                code = until_killed(night, count - done - night.kills)
+            code = to_the_end(night) if code != 0 else code
+            done += night.kills
+            again += night.stages_again(stages=2 * len(self._scans))
+            rounds, self._rounds = rounds + 1, self._rounds + 1
+            wrong += not self._right(place / "out", night, code)
+            shutil.rmtree(place)
+            print(f"{victim}: {done} of {count}", file=sys.stderr, flush=True)
+        self.wrong += wrong
+        seconds = round(time.monotonic() - started)
+        print(f"| {victim} | {done} | {rounds} | {again} | {wrong} | {seconds} |", flush=True)
+
+    def _right(self, out: Path, night: Disturbed, code: int) -> bool:
+        try:
+            assert_same(self._folder / "calm", out)
+        except AssertionError as error:
+            print(error)
+            return False
+        rows = RunDirectory(out).files()
+        again = night.stages_again(stages=2 * len(self._scans))
+        unfinished = [path for path in leftovers(out) if (path / "step.json").exists()]
+        reasons = {
+            f"exit code {code}: {night.said}": code != 0,
+            "a file is not done": any(row.state != "done" for row in rows),
+            f"{again} stages again after {night.kills} kills": again > night.kills,
+            f"left over: {unfinished}": bool(unfinished),
+            f"alive: {night.orphans()}": bool(night.orphans()),
+        }
+        for reason in (words for words, holds in reasons.items() if holds):
+            print(reason, flush=True)
+        return not any(reasons.values())
+
+
+def kills(counts: Mapping[str, int], folder: Path, seed: int, longest_s: float) -> int:
+    """A row for each of those that are killed; how many rounds went wrong."""
+    nights = Nights(folder, seed, longest_s)
+    print("| killed | times | rounds | stages begun again | rounds that went wrong | seconds |")
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    for victim, count in counts.items():
+        if count:
+            nights.dask(count) if victim == "scheduler" else nights.local(victim, count)
+    return nights.wrong
 
 
 def cost(folder: Path) -> None:
@@ -99,18 +155,20 @@ def cost(folder: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=200)
+    for victim, count in {"runner": 80, "worker": 70, "scheduler": 50}.items():
+        parser.add_argument(f"--{victim}", type=int, default=count, help="kills")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--longest", type=float, default=2.0, help="seconds from the begin of a stage to a kill"
+        "--longest", type=float, default=0.8, help="seconds from the begin of a stage to a kill"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.cost:
             cost(Path(folder))
             return 0
-        return kills(options.kills, Path(folder), options.seed, options.longest)
+        counts = {name: getattr(options, name) for name in ("runner", "worker", "scheduler")}
+        return kills(counts, Path(folder), options.seed, options.longest)
 
 
 if __name__ == "__main__":

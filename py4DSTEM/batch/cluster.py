@@ -8,6 +8,7 @@ other files.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import re
 import socket
@@ -40,6 +41,8 @@ START_S = 300.0
 COUNT_S = 5.0
 LEAST_BYTES = 1_000_000_000
 _TOLD = ("begin", "step")
+_ENDING = frozenset({"closing", "closed", "stopping", "stopped", "failed"})
+"""States of a Dask worker whose file is another's by now: two should not work on it for long."""
 _CONNECTION_LOST = "scheduler-connection-lost"
 """What Dask says of the futures of a scheduler that is gone, also after it has come back."""
 _GONE = "the scheduler of the cluster is gone; start it, then go on with --resume (resume=True)"
@@ -114,6 +117,7 @@ def open_client(
     distributed = _module("distributed", "a run on a cluster")
     kind = where.strip().lower()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
         if kind == "local":
             target = {"address": stack.enter_context(_local(distributed, workers))}
         elif kind in QUEUES:
@@ -136,6 +140,20 @@ def _module(name: str, purpose: str) -> Any:
         return import_module(name)
     except ImportError:
         raise DependencyMissing(name.replace("_", "-"), purpose, "cluster") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What Dask has to say of a connection that breaks is said by us, in a line."""
+    loggers = [logging.getLogger(f"distributed.{name}") for name in ("batched", "client", "core")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _local(distributed: Any, workers: int | None) -> Any:
@@ -386,7 +404,9 @@ def _listened(
         try:
             event = events.get(timeout=POLL_S)[1]
         except Empty:
-            if _is_set(f"{topic}-kill-{token}") or time.monotonic() > latest:
+            if here.status.name in _ENDING or time.monotonic() > latest:
+                return {"event": "gone", "code": None}
+            if _is_set(f"{topic}-kill-{token}"):
                 return {"event": "gone", "code": None}
             if not asked and _is_set(f"{topic}-stop-{token}"):
                 asked = True

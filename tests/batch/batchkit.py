@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,13 @@ expression = "2 * bf"
 [output]
 report = false
 """
+
+
+FAULTY = (
+    "import sys; from py4DSTEM.batch import pool; "
+    f"pool.COMMAND = (sys.executable, {str(Path(__file__).with_name('faulty_worker.py'))!r})"
+)
+"""Beginning of a program whose worker processes are those of `faulty_worker`."""
 
 
 def write_scan(path: Path, seed: int = 0) -> Path:
@@ -86,21 +94,18 @@ class Disturbed:
     ) -> None:
         self._words = ["run", str(recipe), *map(str, inputs), "-o", str(out), "--retries", "99"]
         self._out, self._log = out, log
-        self.killed = {"runner": 0, "worker": 0}
-        faulty = Path(__file__).with_name("faulty_worker.py")
-        self._program = (
-            "import sys; from py4DSTEM.batch import pool; from py4DSTEM.cli import main; "
-            f"pool.COMMAND = (sys.executable, {str(faulty)!r}); sys.exit(main())"
-        )
+        self.killed = {"runner": 0, "worker": 0, "scheduler": 0}
+        self._program = f"{FAULTY}; from py4DSTEM.cli import main; sys.exit(main())"
         self._environment = {**os.environ, "STAGE_LOG": str(log), "SLOW_STEP_S": str(slow_s)}
         self._workers: set[int] = set()
+        self.said = ""
 
-    def start(self) -> subprocess.Popen[bytes]:
-        """The runner, in a process group of its own."""
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """The runner."""
         resume = ["--resume"] if (self._out / "run.toml").exists() else []
         return subprocess.Popen(
-            [sys.executable, "-c", self._program, *self._words, *resume],
-            env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [sys.executable, "-c", self._program, *self._words, *resume, *words],
+            env=self._environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
 
     def run(self, *moments: tuple[str, float]) -> int:
@@ -114,16 +119,43 @@ class Disturbed:
         """
         process = self.start()
         for victim, after_s in moments:
-            begun = self.stages()
-            while process.poll() is None and self.stages() == begun:
-                time.sleep(0.01)
-            time.sleep(after_s)
+            self._wait_for_a_stage(process, after_s)
             self._workers.update(children(process.pid))
             targets = [process.pid] if victim == "runner" else children(process.pid)[:1]
             if process.poll() is None and targets:
                 os.kill(targets[0], signal.SIGKILL)
                 self.killed[victim] += 1
-        return process.wait(600)
+        return self._end(process)
+
+    def run_without_scheduler(self, after_s: float, lanes: int = 1) -> int:
+        """Run on a Dask cluster whose scheduler is killed, if the run is not over by then.
+
+        The Dask worker is left alone; what it still does, it does beside the next run.
+        """
+        with Cluster(self._environment, lanes) as cluster:
+            process = self.start("--cluster", cluster.address)
+            self._wait_for_a_stage(process, after_s)
+            self._workers.update(children(cluster.worker.pid))
+            if process.poll() is None:
+                cluster.scheduler.kill()
+                self.killed["scheduler"] += 1
+            return self._end(process)
+
+    def run_on_cluster(self, lanes: int = 1) -> int:
+        """Run to the end on a Dask cluster; its exit code."""
+        with Cluster(self._environment, lanes) as cluster:
+            return self._end(self.start("--cluster", cluster.address))
+
+    def _wait_for_a_stage(self, process: subprocess.Popen[bytes], after_s: float) -> None:
+        begun = self.stages()
+        while process.poll() is None and self.stages() == begun:
+            time.sleep(0.01)
+        time.sleep(after_s)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> int:
+        said = process.communicate(timeout=600)[1]
+        self.said = said.decode()
+        return process.returncode
 
     @property
     def kills(self) -> int:
@@ -144,6 +176,56 @@ class Disturbed:
         while (alive := [pid for pid in self._workers if _alive(pid)]) and time.monotonic() < until:
             time.sleep(0.05)
         return alive
+
+
+class Cluster:
+    """A Dask scheduler and one worker, with faulty worker processes, of this machine.
+
+    Parameters
+    ----------
+    environment : dict of str
+        Of the worker.
+    lanes : int
+        Files at the same time.
+    """
+
+    def __init__(self, environment: dict[str, str], lanes: int) -> None:
+        self.address = f"tcp://127.0.0.1:{free_port()}"
+        port = self.address.rpartition(":")[2]
+        self.scheduler = _python(
+            "import sys; from distributed.cli.dask_scheduler import main; main()",
+            "--host", "127.0.0.1", "--port", port, "--no-dashboard", "--no-show",
+        )  # fmt: skip
+        self.worker = _python(
+            f"{FAULTY}; from distributed.cli.dask_worker import main; main()",
+            self.address, "--nthreads", str(lanes), "--no-nanny", "--no-dashboard",
+            environment=environment,
+        )  # fmt: skip
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        if self.scheduler.poll() is None:  # otherwise the worker is to end by itself
+            self.worker.kill()
+        self.scheduler.kill()
+        self.scheduler.wait()
+
+
+def _python(
+    program: str, *words: str, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    """That nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def children(pid: int) -> list[int]:
