@@ -18,11 +18,24 @@ from py4DSTEM.io.store import atomic
 from py4DSTEM.process.live.scan import FirstLook, LiveScan
 from py4DSTEM.process.virtual import VirtualImages
 from py4DSTEM.stream.options import RunOptions
+from py4DSTEM.stream.tile import Tile
 
 __all__ = ["PREVIEW", "Overview"]
 
 PREVIEW = "preview.png"
 _NAME = "bright field"
+
+
+class _Apart(VirtualImages):
+    """Images that are summed for themselves: what else a pass makes keeps its bits."""
+
+    def measures(self, plan: Any) -> None:
+        return None
+
+    def step(self, plan: Any, tile: Tile, kernels: Any) -> dict[str, Any]:
+        detectors = kernels.compile_detectors(plan.fixed_weights)
+        own = kernels.measure(tile.frames, detectors)
+        return super().step(plan, replace(tile, measured=own), kernels)
 
 
 class Overview:
@@ -45,7 +58,7 @@ class Overview:
             return ()
         if not disk.weights(self._cube.Q_shape, self._cube.calibration).any():
             return ()
-        return (VirtualImages(detectors={"BF": disk}, follow_origin=False),)
+        return (_Apart(detectors={"BF": disk}, follow_origin=False),)
 
     def take(self, found: Any) -> None:
         """The result of `operations`."""
@@ -72,7 +85,9 @@ class Overview:
         except Exception:  # what cannot be read fails the steps, not the picture
             return None
         steps = [int(k[1] - k[0]) if len(k) > 1 else 1 for k in (found.rows, found.columns)]
-        axes = [replace(axis, step=axis.step * n) for axis, n in zip(self._axes, steps, strict=True)]
+        axes = [
+            replace(axis, step=axis.step * n) for axis, n in zip(self._axes, steps, strict=True)
+        ]
         return RealSlice(found.images[0], Calibration(R=(axes[0], axes[1])), name=_NAME)
 
     @property
@@ -86,4 +101,3 @@ def _first_look(cube: Cube) -> FirstLook | None:
             return live.first_look()
     except Exception:  # what cannot be read fails the steps, not the picture
         return None
-
