@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pyqtgraph as pg
-from pyqtgraph.Qt import QtCore, QtGui
+from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.plot.decorate import length_text, nice_length
@@ -32,6 +32,8 @@ class ScaleBar(pg.GraphicsObject):
         self._image = image
         self.setParentItem(box)
         self.setZValue(50)
+        # Text with a rim takes longer to draw than the image below it, which changes all the time.
+        self.setCacheMode(QtWidgets.QGraphicsItem.CacheMode.DeviceCoordinateCache)
         self._box = box
         self.axis = Axis("Ry")
         self.length = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -249,8 +250,7 @@ class ShapeItem(pg.GraphicsObject):
     ) -> None:
         if not self.names_itself(to_screen):
             return
-        text = QtGui.QPainterPath()
-        text.addText(QtCore.QPointF(0, 0), painter.font(), self.name)
+        text = QtGui.QPainterPath(_letters(self.name, painter.font().toString()))
         text.translate(self.name_place(to_screen, text.boundingRect()))
         painter.strokePath(text, QtGui.QPen(QtGui.QColor(0, 0, 0, 170), 3))
         painter.fillPath(text, color)
@@ -446,6 +446,16 @@ def _place(ev: Any) -> Pair:
 
 def _path(line: NDArray[np.float64]) -> QtGui.QPainterPath:
     return pg.arrayToQPath(line[:, 1], line[:, 0], connect="all", finiteCheck=False)
+
+
+@lru_cache(maxsize=64)
+def _letters(text: str, font_key: str) -> QtGui.QPainterPath:
+    """The outline of a text from (0, 0), in the font of that key; do not change it."""
+    font = QtGui.QFont()
+    font.fromString(font_key)
+    path = QtGui.QPainterPath()
+    path.addText(QtCore.QPointF(0, 0), font, text)
+    return path
 
 
 def _pen(color: QtGui.QColor, width: float, style: Any = None) -> QtGui.QPen:
