@@ -90,6 +90,7 @@ def read(
     layout: RawLayout | None = None,
     allow_truncated: bool = False,
     allow_external: bool = False,
+    bin_Q: int = 1,
     untrusted: bool = False,
 ) -> Any:
     """Open any supported file; nothing but headers is read.
@@ -114,6 +115,9 @@ def read(
         Take the complete frames of a file that ends early, and say so.
     allow_external : bool
         Follow HDF5 links to files outside the file's own folder.
+    bin_Q : int
+        Sum so many pixels of the detector along both axes, when they are read: the scan is as
+        after ``.bin(Q=bin_Q)``, calibration and history included.  What is no scan stays as it is.
     untrusted : bool
         Open the file in a process of its own first, with limits of time and memory: a damaged
         HDF5 file can crash or hang the HDF5 library, which then happens there.  Takes a second.
@@ -136,6 +140,7 @@ def read(
         layout=layout,
         allow_truncated=allow_truncated,
         allow_external=allow_external,
+        bin_Q=bin_Q,
     )
     if untrusted:
         from py4DSTEM.io.probe import probe

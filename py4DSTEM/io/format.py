@@ -87,6 +87,7 @@ class ReadOptions(Parameters):
     layout: RawLayout | None = None
     allow_truncated: bool = False
     allow_external: bool = False
+    bin_Q: int = Field(1, ge=1)
 
 
 @dataclass(frozen=True)

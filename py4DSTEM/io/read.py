@@ -49,7 +49,10 @@ def read_file(
 ) -> Any:
     """Read one object, or a mapping of name → object where the file holds several."""
     if is_url(path):
-        return read_url(str(path), options, cube_type=cube_type, finish=from_signal)
+        found = read_url(str(path), options, cube_type=cube_type, finish=_valued)
+        several = isinstance(found, dict)
+        binned = {n: _binned(v, options) for n, v in (found if several else {"": found}).items()}
+        return binned if several else binned[""]
     source = Source.of(path)
     fmt, signals = open_signals(source, options, format)
     chosen = _choose(signals, options.dataset, source)
@@ -125,19 +128,31 @@ def _choose(signals: Mapping[str, Any], dataset: str | None, source: Source) -> 
 def _finished(
     value: Any, options: ReadOptions, source: Source, fmt: Format, cube_type: type[Cube]
 ) -> Any:
-    if isinstance(value, Signal):
-        value = from_signal(value, options, cube_type)
-    elif isinstance(value, Cube):
-        value = _rearranged(value, options)
+    value = _valued(value, options, cube_type)
     if isinstance(value, Cube):
-        value = _as_type(value, cube_type)
         metadata = replace(value.metadata, source=str(source.path), format=fmt.name)
         value = value.replace(metadata=metadata)
     if hasattr(value, "history"):
         history = value.history
         known = dict(history.source) or fingerprint(source, fmt.name)
         value = replace(value, history=replace(history, source=known))
-    return value
+    return _binned(value, options)
+
+
+def _valued(value: Any, options: ReadOptions, cube_type: type[Cube]) -> Any:
+    """What a format has found as a value, arranged as the user wants it."""
+    if isinstance(value, Signal):
+        value = from_signal(value, options, cube_type)
+    elif isinstance(value, Cube):
+        value = _rearranged(value, options)
+    return _as_type(value, cube_type) if isinstance(value, Cube) else value
+
+
+def _binned(value: Any, options: ReadOptions) -> Any:
+    """A scan with the pixels summed that the user wants to have as one."""
+    if options.bin_Q == 1 or not isinstance(value, Cube):
+        return value
+    return value.bin(Q=options.bin_Q)
 
 
 def _as_type(cube: Cube, cube_type: type[Cube]) -> Cube:

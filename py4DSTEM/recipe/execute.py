@@ -338,7 +338,7 @@ def positions(where: Any, R_shape: tuple[int, int]) -> Any:
         return _opened(where)
     if where.keys() == {"rect"}:
         return rectangle(where["rect"], R_shape)
-    selection = Where(where=where).where  # type: ignore[arg-type]
+    selection = Where(where=where).where
     mask = None if selection is None else selection.mask(R_shape)
     # A selection that is dragged off the image keeps its nearest position; one that is written
     # for another scan is a mistake.

@@ -84,18 +84,32 @@ def _with_file(recipe: Recipe, value: Any) -> Recipe:
 
 
 def _of_history(value: Any, name: str) -> Recipe:
-    steps = list(_steps(_history(value).steps))
+    binned, done = _binned(_history(value).steps)
+    steps = list(_steps(done))
     numbers = dict(_numbers(getattr(value, "calibration", None)))
     if numbers:
         steps.insert(0, RecipeStep(use=CALIBRATION, name=CALIBRATION, parameters=numbers))
     recipe = Recipe(
         name=name,
         about="Made from the history of a result.",
-        input=RecipeInput(brings="any"),
+        input=RecipeInput(brings="any", bin_Q=binned),
         step=tuple(steps),
         output=RecipeOutput(save=(steps[-1].name,)),
     )
     return recipe_from_text(_with_file(recipe, value).text(), f"the history of {name}")
+
+
+def _binned(done: Sequence[Step]) -> tuple[int, Sequence[Step]]:
+    """Pixels that were summed before anything else, which is how a file is read; the other steps.
+
+    >>> _binned((Step("bin", parameters={"R": 1, "Q": 2}), Step("quality")))[0]
+    2
+    """
+    first, *rest = done
+    factor = first.parameters.get("Q") if first.kind == "bin" else None
+    if isinstance(factor, int) and first.parameters.get("R") == 1 and rest:
+        return factor, rest
+    return 1, done
 
 
 def _steps(done: Sequence[Step]) -> Iterator[RecipeStep]:

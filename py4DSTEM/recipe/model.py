@@ -112,6 +112,7 @@ class RecipeInput(Parameters):
     layout: RawLayout | None = Field(None, description="Of a raw binary file.")
     allow_truncated: bool = Field(False, description="Take complete frames of a cut file.")
     allow_external: bool = Field(False, description="Follow links to other folders.")
+    bin_Q: int = Field(1, ge=1, description="Detector pixels to sum along both axes.")
     untrusted: bool = Field(False, description="Open in a process of its own first.")
     units: RecipeUnits = Field(RecipeUnits(), description="Used only where the file has none.")
     brings: tuple[Quantity, ...] | Literal["any"] = Field(

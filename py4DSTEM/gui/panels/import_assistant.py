@@ -28,6 +28,7 @@ Qt = QtCore.Qt
 RAW = "raw"
 _THUMB = 116
 _MOST = 2**31 - 1
+_FACTORS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,16 @@ class ImportAssistant(QtWidgets.QWidget):
         )
         self.truncated = QtWidgets.QCheckBox("take what is there")
         self.truncated.setToolTip("Read the whole patterns of a file that ends early.")
+        self.bin = QtWidgets.QComboBox()
+        self.bin.addItem("no", 1)
+        for factor in _FACTORS:
+            self.bin.addItem(f"{factor} × {factor}", factor)
+        self.bin.setToolTip(
+            "Sum so many detector pixels into one, whenever patterns are read; the pixel size "
+            "grows with them.  The file stays as it is."
+        )
+        self.binned = QtWidgets.QLabel()
+        self.binned.setToolTip("Patterns as they will be: rows × columns, and type of the numbers")
         self.fit = QtWidgets.QLabel()
         self.fit.setWordWrap(True)
         self.fit.setToolTip("What layout and scan need, and what the file has")
@@ -187,6 +198,7 @@ class ImportAssistant(QtWidgets.QWidget):
         form.addRow(self.raw)
         form.addRow("Scan", _beside(self.rx, QtWidgets.QLabel("×"), self.ry))
         form.addRow("Flyback, offset", _beside(self.flyback, self.sync))
+        form.addRow("Bin", _beside(self.bin, self.binned))
         form.addRow("Size", self.fit)
         form.addRow("", self.truncated)
         pictures = QtWidgets.QGridLayout()
@@ -224,6 +236,7 @@ class ImportAssistant(QtWidgets.QWidget):
         for spin in (self.rx, self.ry):
             spin.valueChanged.connect(lambda *_: self._edited(shape=True))
         self.truncated.toggled.connect(lambda *_: self._edited())
+        self.bin.currentIndexChanged.connect(lambda *_: self._edited())
 
     # ---- the file --------------------------------------------------------------------------------
     def choose(self) -> None:
@@ -304,6 +317,7 @@ class ImportAssistant(QtWidgets.QWidget):
         given |= {"flyback": self.flyback.value()} if self.flyback.value() else {}
         given |= {"sync_offset": self.sync.value()} if self.sync.value() else {}
         given |= {"allow_truncated": True} if self.truncated.isChecked() else {}
+        given |= {"bin_Q": self.bin.currentData()} if self.bin.currentIndex() > 0 else {}
         return given
 
     def size_fit(self) -> Fit | None:
@@ -375,8 +389,10 @@ class ImportAssistant(QtWidgets.QWidget):
     def _enable(self) -> None:
         known = self.file is not None
         for widget in (self.format, self.guesses, self.raw, self.rx, self.ry, self.flyback,
-                       self.sync, self.truncated, self.map, self.load):  # fmt: skip
+                       self.sync, self.truncated, self.bin, self.map, self.load):  # fmt: skip
             widget.setEnabled(known)
+        if self.scan is None:
+            self.binned.setText("")
         self.raw.setVisible(self.is_raw)
         self.guesses.setEnabled(known and self.is_raw and self.guesses.count() > 0)
         for one in (self.ok, self.copy):
@@ -427,6 +443,7 @@ class ImportAssistant(QtWidgets.QWidget):
         if not self.is_raw:
             self.fit.setText(_frames_text(look))
         self.notes.say("\n".join(look.notes))
+        self.binned.setText(f"{look.shape[2]} × {look.shape[3]} {look.dtype}")
         self._show_memory(look)
         self._enable()
         self.previewed.emit(look.coarse is not None)

@@ -139,6 +139,64 @@ def test_the_python_opens_the_same(qtbot: Any, panel: Any, raw: Path, frames: An
     np.testing.assert_array_equal(names["cube"][4, 6].data, frames[-1])
 
 
+def choose(qtbot: Any, box: Any, text: str) -> None:
+    """As one chooses with the keys."""
+    from pyqtgraph.Qt import QtCore
+
+    box.setFocus()
+    while box.currentText() != text:
+        before = box.currentIndex()
+        qtbot.keyClick(box, QtCore.Qt.Key.Key_Down)
+        assert box.currentIndex() == before + 1
+
+
+def test_pixels_are_summed_as_they_are_read(
+    qtbot: Any, panel: Any, session: Any, raw: Path, frames: Any
+) -> None:
+    from py4DSTEM.gui.state.code import script
+    from py4DSTEM.gui.state.recipe import recipe
+    from py4DSTEM.recipe.execute import open_input
+    from py4DSTEM.recipe.read import recipe_from_text
+
+    look(qtbot, panel, raw)
+    assert panel.binned.text() == "48 × 64 >u2"
+    whole = panel.load.text()
+    choose(qtbot, panel.bin, "4 × 4")
+    assert panel.binned.text() == ""  # it was that of before
+    settle(qtbot, panel)
+    assert panel.binned.text() == "12 × 16 uint32"
+    assert panel.fit.text().startswith("✓")  # the file is what it was
+    assert panel.thumbs[0].numbers.shape == (12, 16)
+    assert panel.load.text() != whole
+    with qtbot.waitSignal(session.opened, timeout=30_000) as opened:
+        qtbot.mouseClick(panel.ok, panel_button())
+    cube = session.cube(opened.args[0])
+    expected = frames.reshape(35, 12, 4, 16, 4).sum((2, 4))
+    assert cube.shape == (*SCAN, 12, 16) and not isinstance(cube.data, np.ndarray)
+    np.testing.assert_array_equal(cube[2, 3].data, expected[17])
+    for text in (panel.python(), script(session.project, opened.args[0])):
+        assert "bin_Q=4" in text
+    names: dict[str, Any] = {}
+    exec(panel.python(), names)
+    np.testing.assert_array_equal(names["cube"][4, 6].data, expected[-1])
+    again = open_input(recipe_from_text(recipe(session.project, opened.args[0])))
+    np.testing.assert_array_equal(again[4, 6].data, expected[-1])
+
+
+def test_more_pixels_than_there_are_cannot_be_summed(
+    qtbot: Any, panel: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.npy"
+    save(path, np.ones((3, 4, 6, 5), np.uint16))
+    look(qtbot, panel, path)
+    choose(qtbot, panel.bin, "8 × 8")
+    settle(qtbot, panel)
+    assert "larger than" in panel.problem.text() and not panel.ok.isEnabled()
+    panel.bin.setCurrentIndex(0)
+    settle(qtbot, panel)
+    assert panel.problem.text() == "" and panel.options() == {}
+
+
 def test_known_formats_say_their_shape(qtbot: Any, panel: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     save(path, np.ones((3, 4, 8, 6), np.uint16))
