@@ -204,7 +204,8 @@ class _File:
 
     def _run(self, execution: Any, stage: Any) -> dict[str, Any]:
         """The values of a stage; the picture of the scan is made in its first pass."""
-        if not (stage.is_pass and self._undrawn()):
+        whole = stage.is_pass and stage.steps[0].where is None
+        if not (whole and self._undrawn()):
             return dict(execution.run(stage, self._options()))
         picture = Overview(execution.cube)
         values = execution.run(stage, self._options(), picture.operations())
