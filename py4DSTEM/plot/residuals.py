@@ -11,18 +11,20 @@ from numpy.typing import NDArray
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.contrast import fast_limits
+from py4DSTEM.core.points import PointTable
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.plot.figures.canvas import ACCENT, SECOND, pm, symmetric_limit
 from py4DSTEM.plot.figures.rings import polar_views
 from py4DSTEM.process.calibrate.ellipse import EllipseMeasurement
 from py4DSTEM.process.calibrate.origin_fit import OriginFit, OriginMeasurement
 from py4DSTEM.process.calibrate.pixel_size import PixelSizeMeasurement
+from py4DSTEM.process.calibrate.ring_angles import ring_angles
 from py4DSTEM.process.calibrate.rotation import RotationMeasurement
 
 __all__ = [
     "Chart", "Curve", "Maps", "ellipse_maps", "ellipse_words", "line_deviations",
-    "origin_residuals", "origin_sigmas", "pixel_size_words", "ring_profiles", "rotation_curves",
-    "rotation_words",
+    "origin_residuals", "origin_sigmas", "pixel_size_words", "ring_deviations", "ring_profiles",
+    "rotation_curves", "rotation_words",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -127,6 +129,19 @@ def ring_profiles(found: EllipseMeasurement) -> Chart:
     )
     places = tuple((float(r), "") for r in found.radii_px)
     return Chart(curves, "radius (px)", "mean intensity", places)
+
+
+def ring_deviations(found: EllipseMeasurement, source: DiffractionSlice | PointTable) -> Chart:
+    """How far the rings lie from circles in every direction, before and after."""
+    angles = ring_angles(found, source)
+    degrees, sigma = np.degrees(angles.angle_rad), 100 * angles.sigma
+    curve = angles.curve
+    curves = (
+        Curve(degrees, 100 * angles.before, "as measured", SECOND, sigma),
+        Curve(np.degrees(curve[0]), 100 * curve[1], "the ellipse", SECOND, dashed=True),
+        Curve(degrees, 100 * angles.after, "corrected", ACCENT, sigma),
+    )
+    return Chart(curves, "direction, x (down) 0°, y (right) 90°", "rings off circles (%)")
 
 
 def pixel_size_words(found: PixelSizeMeasurement) -> str:

@@ -66,3 +66,11 @@ def test_rotation() -> None:
     assert chosen.name == ("x and y exchanged" if found.flip else "no flip")
     assert chosen.x[chosen.y.argmin()] == pytest.approx(chart.places[0][0], abs=1.5)
     assert residuals.rotation_words(found).startswith("Rotation")
+
+
+def test_rings_by_direction(gold: py4DSTEM.DiffractionSlice) -> None:
+    found = py4DSTEM.measure_ellipse(gold)
+    before, ellipse, after = residuals.ring_deviations(found, gold).curves
+    np.testing.assert_allclose(before.y, np.interp(before.x, ellipse.x, ellipse.y), atol=0.1)
+    assert np.abs(after.y).max() < 0.1 < np.abs(before.y).max()
+    assert before.sigma is not None and ellipse.sigma is None and after.sigma is not None

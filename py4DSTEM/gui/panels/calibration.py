@@ -190,6 +190,10 @@ class MeasurePage(QtWidgets.QWidget):
         self.grid = MapGrid(("", ""), 2, locked=not polar)
         self.grid.setMinimumHeight(140)
         self.grid.hide()
+        self.chart_box = QtWidgets.QComboBox()
+        self.chart_box.setToolTip("Which curves to see.")
+        self.chart_box.currentTextChanged.connect(self._show_chart)
+        self.chart_box.hide()
         self.chart = ChartView()
         self.chart.hide()
         policies = QtWidgets.QSizePolicy.Policy
@@ -214,6 +218,7 @@ class MeasurePage(QtWidgets.QWidget):
         for part in (explained, top, self.form, row, self.job_row, self.words):
             (layout.addLayout if isinstance(part, QtWidgets.QLayout) else layout.addWidget)(part)
         layout.addWidget(self.grid, 2)
+        layout.addWidget(self.chart_box)
         layout.addWidget(self.chart, 1)
         layout.addStretch(0)
         area = QtWidgets.QScrollArea()
@@ -312,9 +317,21 @@ class MeasurePage(QtWidgets.QWidget):
             self.grid.show_maps(
                 maps.images, maps.limits, colors=maps.colors, label=maps.label, axes=maps.axes
             )
-        self.chart.show_chart(None if found is None else found.chart)
+        names = [] if found is None else list(found.charts)
+        seen = self.chart_box.currentText()
+        self.chart_box.blockSignals(True)
+        self.chart_box.clear()
+        self.chart_box.addItems(names)
+        self.chart_box.setCurrentText(seen if seen in names else "".join(names[:1]))
+        self.chart_box.blockSignals(False)
+        self.chart_box.setVisible(len(names) > 1)
+        self._show_chart()
         self._enable()
         self.found_changed.emit()
+
+    def _show_chart(self, *_: Any) -> None:
+        name = self.chart_box.currentText()
+        self.chart.show_chart(None if self.found is None else self.found.charts.get(name))
 
     def accept(self) -> None:
         """Add what was found as a calibration."""

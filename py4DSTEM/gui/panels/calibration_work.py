@@ -36,7 +36,8 @@ class Found:
     words: str
     overlays: Mapping[str, Overlay] = field(default_factory=dict)
     maps: Maps | None = None
-    chart: Chart | None = None
+    charts: Mapping[str, Chart] = field(default_factory=dict)
+    """By the names that they are chosen by."""
 
 
 def origin(step: CalibrateOrigin, value: Cube | PointTable, options: RunOptions) -> Found:
@@ -66,7 +67,10 @@ def ellipse(step: MeasureEllipse, value: Any, options: RunOptions) -> Found:
         residuals.ellipse_words(found, where),
         {"diffraction": Curves(ellipse_rings(found, where), _RING)},
         residuals.ellipse_maps(found, picture),
-        residuals.ring_profiles(found),
+        {
+            "residual by direction": residuals.ring_deviations(found, source),
+            "radial profile": residuals.ring_profiles(found),
+        },
     )
 
 
@@ -80,13 +84,14 @@ def pixel_size(step: MeasurePixelSize, value: Any, options: RunOptions) -> Found
         "diffraction lines": Marks(np.array([ring[0] for ring in rings]), names, "o", _RING, 3.0),
     }
     words = residuals.pixel_size_words(found)
-    return Found(found, words, overlays, None, residuals.line_deviations(found))
+    return Found(found, words, overlays, None, {"lines": residuals.line_deviations(found)})
 
 
 def rotation(step: MeasureRotation, value: Any, options: RunOptions) -> Found:
     """Rotation and flip, and what every angle would leave."""
     found = step.apply(value, options)
-    return Found(found, residuals.rotation_words(found), {}, None, residuals.rotation_curves(found))
+    charts = {"angles": residuals.rotation_curves(found)}
+    return Found(found, residuals.rotation_words(found), {}, None, charts)
 
 
 def _ring_source(value: Any, options: RunOptions) -> Any:

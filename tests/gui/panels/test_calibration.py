@@ -130,6 +130,8 @@ def test_removing_a_layer(wizard: Any, opened: Any) -> None:
 def test_ellipse_and_pixel_size_of_a_standard(
     wizard: Any, opened: Any, gold: Any, qtbot: Any
 ) -> None:
+    from pyqtgraph.Qt import QtCore
+
     page = measured(wizard, 1, qtbot, "gold")
     found = page.found.value
     assert found.ratio == pytest.approx(ELLIPSE[0], abs=2e-3)
@@ -137,7 +139,17 @@ def test_ellipse_and_pixel_size_of_a_standard(
     assert "°" in page.words.text()
     rings = opened.stage.overlays["diffraction", "calibration diffraction"].paths
     assert len(rings) == len(found.radii_px)
-    assert [curve.name for curve in page.chart.chart.curves] == ["as measured", "corrected"]
+    assert page.chart.isVisible() and page.chart_box.isVisible()
+    names = [curve.name for curve in page.chart.chart.curves]
+    assert names == ["as measured", "the ellipse", "corrected"]
+    before, ellipse, after = page.chart.chart.curves
+    # Half of what a / b differs from one, twice around; next to nothing is left.
+    assert np.ptp(before.y) == pytest.approx(100 * (ELLIPSE[0] - 1), abs=0.3)
+    assert ellipse.x[ellipse.y.argmax()] % 180 == pytest.approx(math.degrees(0.6), abs=2)
+    assert np.sqrt(np.mean(after.y**2)) < 0.1
+    qtbot.keyClick(page.chart_box, QtCore.Qt.Key.Key_Down)
+    names = [curve.name for curve in page.chart.chart.curves]
+    assert names == ["as measured", "corrected"]
     page.accept_button.click()
     assert opened.calibration(opened.project.current).ellipse == found.ellipse
 
