@@ -160,7 +160,7 @@ def main() -> int:
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--longest", type=float, default=0.8, help="seconds from the begin of a stage to a kill"
+        "--longest", type=float, default=3.0, help="seconds from the begin of a stage to a kill"
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,10 @@ from py4DSTEM.errors import (
     UnknownFormat,
 )
 from py4DSTEM.io.format import ReadOptions, Signal
+from py4DSTEM.io.formats.emd import is_emd1
+from py4DSTEM.io.formats.zarr_arrays import saved_axes, saved_calibration
+from py4DSTEM.io.hdf5.safety import external_links
+from py4DSTEM.io.store.read import read_emd1
 
 __all__ = ["RemoteHdf5", "is_url", "read_url", "remote_fingerprint"]
 
@@ -60,7 +65,7 @@ def read_url(
     options: ReadOptions,
     *,
     cube_type: type[Cube],
-    finish: Callable[[Signal, ReadOptions, type[Cube]], Any],
+    finish: Callable[[Any, ReadOptions, type[Cube]], Any],
 ) -> Any:
     """What is behind a URL, or name → object where there are several; see `read_file`.
 
@@ -75,7 +80,7 @@ def read_url(
     with _remote(url):
         head = _head(fs, place)
     if head == _HDF5:
-        name, found = "hdf5", _hdf5_signals(url, options)
+        name, found = _hdf5_signals(url, options)
     elif head is None and any(_exists(fs, f"{place.rstrip('/')}/{mark}") for mark in _ZARR_MARKS):
         name, found = "zarr-group", _zarr_signals(url, options)
     elif head is None:
@@ -87,7 +92,7 @@ def read_url(
             hint="Copy it to a disk first",
         )
     objects = {
-        key: _marked(finish(signal, options, cube_type), url, name) for key, signal in found.items()
+        key: _marked(finish(value, options, cube_type), url, name) for key, value in found.items()
     }
     return next(iter(objects.values())) if len(objects) == 1 else objects
 
@@ -165,7 +170,10 @@ def _marked(value: Any, url: str, format: str) -> Any:
     """The value with its source in metadata and history."""
     if isinstance(value, Cube):
         value = value.replace(metadata=replace(value.metadata, source=url, format=format))
-    known = {"path": url, "format": format, "fingerprint": remote_fingerprint(url)}
+    if not hasattr(value, "history"):
+        return value
+    known = dict(value.history.source)
+    known = known or {"path": url, "format": format, "fingerprint": remote_fingerprint(url)}
     return replace(value, history=replace(value.history, source=known))
 
 
@@ -182,10 +190,17 @@ def _zarr_signals(url: str, options: ReadOptions) -> Mapping[str, Signal]:
         else:
             root = zarr.open(store, mode="r")
             arrays = dict(root.arrays()) if hasattr(root, "arrays") else {_stem(url): root}
-        return {
-            name: Signal(name, _RemoteZarr(url, array), metadata=_told(dict(array.attrs)))
-            for name, array in _scans(url, arrays, options).items()
-        }
+        scans = _scans(url, arrays, options).items()
+        return {name: _zarr_signal(name, url, array) for name, array in scans}
+
+
+def _zarr_signal(name: str, url: str, array: Any) -> Signal:
+    data, attributes = _RemoteZarr(url, array), dict(array.attrs)
+    axes = saved_axes(attributes.get("axes"), data.ndim)
+    if not axes:
+        return Signal(name, data, metadata=_told(attributes))
+    calibration = saved_calibration(axes) if data.ndim == 4 else Calibration()
+    return Signal(name, data, calibration, Metadata(original=attributes), axes=axes)
 
 
 def _scans(url: str, arrays: Mapping[str, Any], options: ReadOptions) -> dict[str, Any]:
@@ -238,8 +253,11 @@ def _zarr_again(url: str, name: str) -> _RemoteZarr:
 
 
 # ---- HDF5 ----------------------------------------------------------------------------------------
-def _hdf5_signals(url: str, options: ReadOptions) -> Mapping[str, Signal]:
+def _hdf5_signals(url: str, options: ReadOptions) -> tuple[str, Mapping[str, Any]]:
+    """The format, and what is in the file."""
     with _undisturbed(), _remote(url), _opened(url) as file:
+        if is_emd1(file):
+            return "emd", _asked(url, _emd1(file, url), options.dataset)
         found = _datasets(file)
         if options.dataset is not None:
             name = options.dataset.strip("/")
@@ -250,12 +268,36 @@ def _hdf5_signals(url: str, options: ReadOptions) -> Mapping[str, Signal]:
         if options.dataset is not None:
             names = {name: found[name]}
         told = {name: _told(_plain(found[name])) for name in names}
-    return {n: Signal(n, RemoteHdf5(url, n), Calibration(), told[n]) for n in names}
+    return "hdf5", {n: Signal(n, RemoteHdf5(url, n), Calibration(), told[n]) for n in names}
+
+
+def _emd1(file: h5py.File, url: str) -> Mapping[str, Any]:
+    """What a file of this package holds, with its calibrations; scans are lazy."""
+    if any(not _is_here(node) for _, node in _walked(file)) or external_links(file, most=1):
+        raise FormatError("its values lie in other files", path=url, format="EMD",
+                          expected="everything in one file")  # fmt: skip
+    return read_emd1(file, url, lambda _, name: RemoteHdf5(url, name.strip("/")))
+
+
+def _asked(url: str, found: Mapping[str, Any], dataset: str | None) -> Mapping[str, Any]:
+    if dataset is None:
+        return found
+    if dataset not in found:
+        listed = ", ".join(map(repr, list(found)[:20]))
+        raise ParameterError(f"{url} has no data set {dataset!r}, only {listed}")
+    return {dataset: found[dataset]}
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
     """By name; no link is followed, as it could lead to a file of the machine that reads."""
-    found: dict[str, h5py.Dataset] = {}
+    return {
+        path: node
+        for path, node in _walked(file)
+        if node.shape is not None and not node.dtype.hasobject and _is_here(node)
+    }
+
+
+def _walked(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
     todo: list[tuple[str, h5py.Group]] = [("", file["/"])]
     count = 0
     # Not `visititems`: it asks for sizes, for which HDF5 reads the whole index of every dataset.
@@ -264,21 +306,19 @@ def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
         for name in group:
             count += 1
             if count > _MOST_OBJECTS or place.count("/") > _MAX_DEPTH:
-                return found
+                return
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue
             node, path = group[name], f"{place}/{name}".strip("/")
             if isinstance(node, h5py.Group):
                 todo.append((path, node))
-            elif isinstance(node, h5py.Dataset) and _is_here(node):
-                found[path] = node
-    return found
+            elif isinstance(node, h5py.Dataset):
+                yield path, node
 
 
 def _is_here(dataset: h5py.Dataset) -> bool:
-    """Whether the values are numbers in this file."""
-    plain = dataset.shape is not None and not dataset.dtype.hasobject
-    return plain and not (dataset.external or dataset.is_virtual)
+    """Whether the values are in this file, or there are none."""
+    return dataset.shape is None or not (dataset.external or dataset.is_virtual)
 
 
 def _plain(dataset: h5py.Dataset) -> dict[str, Any]:
@@ -356,6 +396,11 @@ class RemoteHdf5:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
 
     def __repr__(self) -> str:
         return f"RemoteHdf5({self.url!r}, {self.dataset!r}, shape={self.shape})"

@@ -18,7 +18,7 @@ from py4DSTEM.errors import (
     ParameterError,
     UnknownFormat,
 )
-from py4DSTEM.io.remote import is_url, remote_fingerprint
+from py4DSTEM.io.remote import RemoteHdf5, is_url, remote_fingerprint
 
 pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
@@ -113,6 +113,81 @@ def test_a_scan_in_zarr(served):
     assert np.array_equal(cube.data[4, 2:5], SCAN[4, 2:5])
     assert Ranged.sent < SCAN.nbytes / 3
     assert np.array_equal(py4DSTEM.read(f"{address}/scan.zarr/scan").data[...], SCAN)
+
+
+def calibrated():
+    """A scan with pixel sizes, a plane of origins and a history."""
+    cube = py4DSTEM.DataCube(SCAN).with_calibration(
+        R_pixel_size=2.0, R_pixel_units="nm", Q_pixel_size=0.02, Q_pixel_units="A^-1",
+        rotation_rad=0.3, energy_eV=2e5, origin_px=(19.5, 14.25),
+    )  # fmt: skip
+    return cube.crop(R=((1, 6), (0, 5)))
+
+
+def test_a_file_of_ours_comes_with_its_calibration_and_history(served):
+    folder, address = served
+    py4DSTEM.save(folder / "scan.h5", calibrated())
+    here, there = (py4DSTEM.read(path) for path in (folder / "scan.h5", f"{address}/scan.h5"))
+    assert there.calibration == here.calibration == calibrated().calibration
+    assert there.calibration.R[0].step == 2.0 and there.calibration.energy_eV == 2e5
+    assert there.history.steps == here.history.steps and len(there.history.steps) > 0
+    assert not there.metadata.notes
+    assert (there.metadata.source, there.metadata.format) == (f"{address}/scan.h5", "emd")
+    assert isinstance(there.data, RemoteHdf5)
+    assert np.array_equal(there.data[3, 1:], here.data[3, 1:])
+    binned = py4DSTEM.read(f"{address}/scan.h5", bin_Q=2)
+    assert binned.calibration.Q[0].step == pytest.approx(0.04)
+
+
+def test_results_of_ours_come_as_they_are(served):
+    folder, address = served
+    cube = calibrated()
+    image = py4DSTEM.virtual_image(cube, py4DSTEM.Disk(8))
+    columns = {"rx": [0, 2, 2], "ry": [1, 0, 1], "qx": [3.5, 4, 5], "qy": [9, 8, 7.25]}
+    peaks = py4DSTEM.BraggPeaks.from_columns({**columns, "intensity": [1, 2, 3]}, (3, 2))
+    py4DSTEM.save(folder / "image.h5", image)
+    py4DSTEM.save(folder / "all.h5", {"scan": cube, "image": image, "peaks": peaks})
+    for where in (folder, address):
+        again = py4DSTEM.read(f"{where}/image.h5")
+        assert np.array_equal(again.data, image.data)
+        assert again.calibration == image.calibration
+        assert again.history.steps == image.history.steps
+    found = py4DSTEM.read(f"{address}/all.h5")
+    assert list(found) == ["scan", "image", "peaks"]
+    assert found["peaks"].points.tobytes() == peaks.points.tobytes()
+    assert type(found["peaks"]) is type(peaks)
+    only = py4DSTEM.read(f"{address}/all.h5", dataset="image")
+    assert np.array_equal(only.data, image.data)
+    with pytest.raises(ParameterError, match="'scan', 'image', 'peaks'"):
+        py4DSTEM.read(f"{address}/all.h5", dataset="picture")
+
+
+@pytest.mark.parametrize("how", ["link", "virtual"])
+def test_a_file_of_ours_that_leads_elsewhere_is_refused(served, how, monkeypatch):
+    folder, address = served
+    monkeypatch.chdir(folder)  # where a virtual data set would look
+    write_hdf5(folder / "secret.h5")
+    py4DSTEM.save(folder / "scan.h5", calibrated())
+    with h5py.File(folder / "scan.h5", "r+") as file:
+        group = next(n for n in file.values() if isinstance(n, h5py.Group))
+        if how == "link":
+            group["more"] = h5py.ExternalLink("secret.h5", "entry/scan")
+        else:
+            layout = h5py.VirtualLayout(SCAN.shape, "u2")
+            layout[...] = h5py.VirtualSource("secret.h5", "entry/scan", SCAN.shape)
+            group.create_virtual_dataset("more", layout)
+    with pytest.raises(FormatError, match="its values lie in other files"):
+        py4DSTEM.read(f"{address}/scan.h5")
+
+
+def test_zarr_of_ours_comes_with_its_pixel_sizes(served):
+    pytest.importorskip("zarr")
+    folder, address = served
+    py4DSTEM.save(folder / "scan.zarr", calibrated())
+    here, there = (py4DSTEM.read(path) for path in (folder / "scan.zarr", f"{address}/scan.zarr"))
+    assert there.calibration == here.calibration
+    assert there.calibration.Q[1].unit == here.calibration.Q[1].unit != "px"
+    assert np.array_equal(there.data[2, 3], here.data[2, 3])
 
 
 def test_what_is_sent_to_another_process_opens_the_url_again(served):

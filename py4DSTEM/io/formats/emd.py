@@ -48,12 +48,20 @@ def _judged(file: h5py.File) -> str:
     if any(is_experiment(top) for top in tops):
         return "experiment"
     roots = [top for top in tops if attribute(top, "emd_group_type") == "root"]
-    modern = attribute(file, "emd_group_type") == "file"
-    if modern or any(attribute(root, "python_class") == "Root" for root in roots):
+    if is_emd1(file):
         return "emd1"
     if roots:
         return "v013"
     return "berkeley" if next(emd_groups(file), None) is not None else ""
+
+
+def is_emd1(file: h5py.File) -> bool:
+    """Whether a file is in the layout EMD 1.0, as ours are."""
+    if attribute(file, "emd_group_type") == "file":
+        return True
+    tops = (node for _, node in children(file) if isinstance(node, h5py.Group))
+    roots = (top for top in tops if attribute(top, "emd_group_type") == "root")
+    return any(attribute(root, "python_class") == "Root" for root in roots)
 
 
 def _check_links(file: h5py.File) -> None:

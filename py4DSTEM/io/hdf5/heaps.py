@@ -56,6 +56,8 @@ def check_lists(dataset: h5py.Dataset) -> None:
         Names the place.
     """
     path = dataset.file.filename
+    if not os.path.isfile(path):  # behind a URL, of which there is no map
+        return
     if os.stat(path).st_size <= _WHOLE or dataset.file.id.get_create_plist().get_sizes() != (8, 8):
         return
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -56,6 +56,8 @@ class Context:
         Where stacks have their images: first (EMD 1.0), or last (before).
     bundle : str
         Name of the group that holds the metadata.
+    array : callable
+        ``(path, dataset)`` → lazy array.
     """
 
     path: str
@@ -64,6 +66,7 @@ class Context:
     stack_axis: int = 0
     bundle: str = "metadatabundle"
     software: str = "py4DSTEM 0.14"
+    array: Callable[[str, str], Any] = Hdf5Array
 
     def calibration(
         self, R_shape: tuple[int, int] | None = None
@@ -74,14 +77,14 @@ class Context:
         return from_keys(self.keys, R_shape)
 
 
-def read_emd1(file: h5py.File, path: str) -> Items:
-    """Every object of a file by its path below the root."""
+def read_emd1(file: h5py.File, path: str, array: Callable[[str, str], Any] = Hdf5Array) -> Items:
+    """Every object of a file by its path below the root; scans are lazy arrays."""
     roots = [
         (name, node)
         for name, node in children(file)
         if isinstance(node, h5py.Group) and attribute(node, "emd_group_type") == "root"
     ]
-    found = [(name, _read_root(root, path)) for name, root in roots]
+    found = [(name, _read_root(root, path, array)) for name, root in roots]
     names = [name for _, items in found for name in items]
     unique = len(set(names)) == len(names)
     return {
@@ -91,13 +94,13 @@ def read_emd1(file: h5py.File, path: str) -> Items:
     }
 
 
-def _read_root(root: h5py.Group, path: str) -> Items:
+def _read_root(root: h5py.Group, path: str, array: Callable[[str, str], Any]) -> Items:
     bundle = _metadata(root, "metadatabundle")
     keys = bundle.get("calibration", {})
     facts = _facts(bundle)
     exact = facts.get("calibration")
     shared = exact if isinstance(exact, Calibration) and same_keys(keys, exact) else None
-    return _below(root, Context(path, keys, shared), "", 0)
+    return _below(root, Context(path, keys, shared, array=array), "", 0)
 
 
 def _below(group: h5py.Group, context: Context, prefix: str, depth: int) -> Items:
@@ -192,7 +195,7 @@ def _common(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_cube(node: h5py.Group, facts: Mapping[str, Any], context: Context) -> Cube:
-    data = Hdf5Array(context.path, f"{node.name}/data")
+    data = context.array(context.path, f"{node.name}/data")
     metadata = facts.get("metadata")
     calibration = _own_calibration(facts, context)
     if not isinstance(metadata, Metadata):
@@ -336,7 +339,7 @@ def cubes_of(
     context: Context,
 ) -> Items:
     """A lazy scan; one per depth where there is a fifth dimension."""
-    array = Hdf5Array(context.path, dataset.name)
+    array = context.array(context.path, str(dataset.name))
     rx, ry = array.shape[-4:-2]
     calibration, notes = context.calibration((rx, ry))
     first = next((int(n[3:]) for n in ("dim0", "dim1") if n in node), 0)
