@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.errors import ParameterError
+
 Float = NDArray[np.float64]
 
 BUCKETS = 16
@@ -40,6 +42,14 @@ class Measured(NamedTuple):
     squares: Float | None = None
     valid: Float | None = None
     maximum: NDArray[Any] | None = None
+
+    def get(self, *names: str) -> tuple[NDArray[Any], ...]:
+        """Those of these names, which somebody must have asked for."""
+        found = tuple(getattr(self, name) for name in names)
+        if any(value is None for value in found):
+            missing = [name for name, value in zip(names, found, strict=True) if value is None]
+            raise ParameterError(f"{missing} were not measured: an operation asks in measures()")
+        return found
 
 
 class RadialSums(NamedTuple):

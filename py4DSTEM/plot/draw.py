@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.core.contrast import Scale
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.plot import contrast, decorate
 from py4DSTEM.plot.figures import figure_maker
@@ -30,7 +31,7 @@ _MOST_PANELS = 36
 class _Style:
     """How every panel is drawn."""
 
-    scale: contrast.Scale | None
+    scale: Scale | None
     clip: tuple[float, float]
     cmap: str | Colormap | None
     scalebar: bool

@@ -340,8 +340,8 @@ def dark_gain(
     if dark is None and gain is None:
         raise ParameterError("give a dark pattern, a gain image, or both")
     images = {"dark": _image(cube, dark, "dark"), "gain": _image(cube, gain, "gain")}
-    parameters = {name: _fingerprint(image) for name, image in images.items() if image is not None}
-    parameters["clip_negative"] = clip_negative
+    stored = {name: _fingerprint(image) for name, image in images.items() if image is not None}
+    parameters = {**stored, "clip_negative": clip_negative}
     return _through(cube, _DarkGain(clip_negative, **images), "dark-gain", parameters)
 
 

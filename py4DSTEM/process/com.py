@@ -52,7 +52,10 @@ class CenterOfMass(Operation, kind="center-of-mass", version=1):
         m = tile.measured
         if m is None:
             return {}
-        total, x, y = m.detectors.T if plan is not None else (m.total, m.moment_x, m.moment_y)
+        if plan is None:
+            total, x, y = m.get("total", "moment_x", "moment_y")
+        else:
+            total, x, y = m.get("detectors")[0].T
         usable = np.isfinite(total) & (total > 0)
         centers = np.full((len(tile.frames), 2), np.nan)
         np.divide(x, total, out=centers[:, 0], where=usable)

@@ -43,7 +43,8 @@ def neighbour_middle(image: Float) -> Float:
     """Median of the eight neighbours of each pixel, (Qx, Qy); the image itself if it is tiny."""
     if min(image.shape) < 3:
         return image
-    return np.mean(neighbour_ranks(image, 3, 4), axis=0)
+    middle: Float = np.mean(neighbour_ranks(image, 3, 4), axis=0)
+    return middle
 
 
 def counting_noise(image: Float, positions: int, counts: bool) -> Float:

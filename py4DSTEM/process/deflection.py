@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,12 @@ def part(vectors: RealSlice, which: Literal["x", "y", "length", "angle"]) -> Rea
     >>> part(RealSlice(np.array([[3 + 4j]])), "length").data.tolist()
     [[5.0]]
     """
-    found = {"x": np.real, "y": np.imag, "length": np.abs, "angle": np.angle}
+    found: dict[str, Callable[[Any], Any]] = {
+        "x": np.real,
+        "y": np.imag,
+        "length": np.abs,
+        "angle": np.angle,
+    }
     if which not in found or vectors.data.dtype.kind != "c":
         raise ParameterError(f"part takes complex vectors and one of {', '.join(found)}")
     units = "rad" if which == "angle" else vectors.units

@@ -40,7 +40,8 @@ def _add(whole: Images, part: Images) -> Images:
 
 
 def _larger(whole: NDArray[Any], part: NDArray[Any]) -> NDArray[Any]:
-    return np.maximum(whole, part, out=whole)
+    np.maximum(whole, part, out=whole)
+    return whole
 
 
 def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,7 +118,7 @@ class StdPattern(Operation, kind="std-pattern", version=1):
 
     def step(self, plan: Any, tile: Tile, kernels: Kernels) -> Parts:
         m = tile.measured
-        return {"moments": tile_moments(m.sums, m.squares, m.valid)} if m else {}
+        return {"moments": tile_moments(*m.get("sums", "squares", "valid"))} if m else {}
 
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> DiffractionSlice:
         count, _, m2 = parts["moments"]

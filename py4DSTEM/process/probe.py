@@ -383,7 +383,7 @@ def measure_probe(
     """
     value = source if isinstance(source, DiffractionSlice | Cube) else _as_slice(source)
     if where is None or isinstance(where, str) or _is_rectangle(where):
-        return MeasureProbe(where=where).apply(value, options)  # type: ignore[arg-type]
+        return MeasureProbe(where=where).apply(value, options)
     if not isinstance(value, Cube):
         raise ParameterError("where= chooses scan positions: a single pattern has none")
     chosen = np.asarray(where)

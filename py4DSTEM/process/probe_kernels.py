@@ -104,14 +104,12 @@ class DiskKernel:
     def patterned(self, image: Float) -> Float:
         """An image of the disk (FFT order) minus its mean inside, over its sum."""
         inside = soft_disk(self.rho, self.radius_px + 2 * self.edge_px, self.edge_px / 2)
-        kernel = image * inside
-        kernel = kernel / kernel.sum()
-        return kernel - _unit_sum(inside)
+        return _unit_sum(image * inside) - _unit_sum(inside)
 
 
 def fft_offsets(Q_shape: tuple[int, int]) -> tuple[Float, Float]:
     """Offsets from pixel (0, 0), around the corner: (Qx, 1) and (1, Qy) whole numbers."""
-    x, y = (np.fft.fftfreq(n, 1 / n).round() for n in Q_shape)
+    x, y = (np.asarray(np.fft.fftfreq(n, 1 / n).round(), np.float64) for n in Q_shape)
     return x[:, None], y[None, :]
 
 

@@ -293,8 +293,8 @@ class Quality(Operation, kind="quality", version=1):
         m = tile.measured
         if m is None:
             raise ParameterError("quality runs in the engine, which measures its tiles")
-        moments = np.stack([m.total, m.moment_x, m.moment_y], axis=-1)
-        images = tile_moments(m.sums, m.squares, m.valid), m.maximum
+        moments = np.stack(m.get("total", "moment_x", "moment_y"), axis=-1)
+        images = tile_moments(*m.get("sums", "squares", "valid")), m.maximum
         return {"moments": moments, "images": images}
 
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> QualityReport:
@@ -471,7 +471,8 @@ def _odd(values: Float, known: Bool, least: float) -> Bool:
     filled = np.where(known, values, np.median(values[known]))
     off = np.abs(filled - ndimage.median_filter(filled, 3, mode="nearest"))
     sigma = 1.4826 * float(np.median(off[known]))
-    return known & (off > max(10 * sigma, least))
+    odd: Bool = known & (off > max(10 * sigma, least))
+    return odd
 
 
 def _row_jumps(com: Float, lit: Bool, Q_shape: tuple[int, ...]) -> int:
@@ -566,7 +567,7 @@ def _descan_entries(scan: _Scan, positions: Mapping[str, Bool]) -> Iterator[Qual
         yield QualityEntry("descan", None, "px", "ok", "too few patterns to tell")
         return
     plane, left = _plane(scan.com, use)
-    across = np.hypot(*(np.ptp(plane[..., k]) for k in range(2)))
+    across = np.hypot(*np.ptp(plane, axis=(0, 1)))
     residual = float(np.sqrt(np.mean(left[use] ** 2) * 2))
     size = min(scan.mean.shape)
     yield _entry("descan", float(across), "px", (0.5, 0.1 * size),

@@ -269,7 +269,7 @@ class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
     def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
         sums, norms = self._sums(plan, tile, kernels)
         weights = np.ones(len(sums)) if tile.weights is None else tile.weights
-        known = np.isfinite(sums).all(1)  # NaN: a position without an origin
+        known = np.asarray(np.isfinite(sums).all(axis=1))  # NaN: a position without an origin
         sums = np.where(known[:, None], sums, 0.0)
         norms = np.where(known[:, None], norms, 0.0)
         return {"rings": (weights @ sums, weights @ norms)}
@@ -277,7 +277,8 @@ class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
     def finish(
         self, cube: Cube, plan: _Plan, parts: Parts, history: History
     ) -> RadialProfileResult:
-        return _result(cube, plan, *parts["rings"], history, "mean radial profile")
+        sums, norms = parts["rings"]
+        return _result(cube, plan, sums, norms, history, "mean radial profile")
 
 
 def _result(
@@ -298,15 +299,19 @@ def _metric(calibration: Calibration) -> Float:
     same = x.unit == y.unit and x.unit != "px"
     steps = np.array([x.step, y.step]) if same else np.ones(2)
     metric = np.diag(steps / math.sqrt(math.prod(steps)))
-    if calibration.ellipse is not None:
-        metric = metric @ calibration.ellipse.correction()
-    return metric
+    if calibration.ellipse is None:
+        return metric
+    corrected: Float = metric @ calibration.ellipse.correction()
+    return corrected
 
 
 def _radius(Q_shape: tuple[int, int], origin: Float, metric: Float) -> Float:
     i, j = np.indices(Q_shape, dtype=np.float64)
     x, y = i - origin[0], j - origin[1]
-    return np.hypot(metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y)
+    radius: Float = np.hypot(
+        metric[0, 0] * x + metric[0, 1] * y, metric[1, 0] * x + metric[1, 1] * y
+    )
+    return radius
 
 
 def corrected_radius(

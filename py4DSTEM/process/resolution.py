@@ -79,7 +79,8 @@ def _weights(width: float) -> Float:
     gauss = np.exp(-(x**2) / (2 * max(width, 1e-3) ** 2))
     tents = np.maximum(0.0, 1 - np.abs(x - np.arange(-half, half + 1)[:, None]))
     weights = tents @ gauss
-    return weights / weights.sum()
+    scaled: Float = weights / weights.sum()
+    return scaled
 
 
 def _average(values: Float, kernels: list[Float]) -> Float:

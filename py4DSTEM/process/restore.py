@@ -44,27 +44,28 @@ class RestoreStrain(Analysis, kind="restore-strain", version=1):
         """The restored map; `options` are not needed."""
         self.check(value)
         finite = np.isfinite([getattr(value, name) for name in COMPONENTS]).all(axis=0)
-        value = replace(value, mask=value.mask & finite)
-        _check(value)
-        widths, resolution = _widths(value.calibration, self.resolution_A)
-        restored, covariance = {}, np.full_like(value.covariance, np.nan)
+        strain: StrainMap = replace(value, mask=value.mask & finite)
+        _check(strain)
+        widths, resolution = _widths(strain.calibration, self.resolution_A)
+        covariance = np.full_like(strain.covariance, np.nan)
+        restored: dict[str, Any] = {}
         report: dict[str, Any] = {"resolution (A)": resolution}
         for index, name in enumerate(COMPONENTS):
-            variance = _noise(value.covariance[..., index, index], value.mask)
-            found = _restore(getattr(value, name), variance, value.mask, widths)
-            restored[name] = np.where(value.mask, found.values, np.nan)
-            covariance[..., index, index] = np.where(value.mask, found.variance, np.nan)
+            variance = _noise(strain.covariance[..., index, index], strain.mask)
+            found = _restore(getattr(strain, name), variance, strain.mask, widths)
+            restored[name] = np.where(strain.mask, found.values, np.nan)
+            covariance[..., index, index] = np.where(strain.mask, found.variance, np.nan)
             report[name] = found.report
         off_diagonal = ~np.eye(4, dtype=bool)
-        covariance[..., off_diagonal] = np.where(value.mask[..., None], 0.0, np.nan)
+        covariance[..., off_diagonal] = np.where(strain.mask[..., None], 0.0, np.nan)
         return replace(
-            value,
+            strain,
             **restored,
             covariance=covariance,
-            method=f"{value.method}, restored",
-            history=self.history(value.history),
-            name=f"{value.name}, restored",
-            report={**value.report, "restored": report},
+            method=f"{strain.method}, restored",
+            history=self.history(strain.history),
+            name=f"{strain.name}, restored",
+            report={**strain.report, "restored": report},
         )
 
 

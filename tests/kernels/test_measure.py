@@ -181,3 +181,11 @@ def test_a_small_detector_reads_only_its_own_blocks():
     plan = FAST.compile_detectors((np.hypot(i - 64, j - 64) < 10)[None].astype(float))
     places = plan.parts[1][1]
     assert len(places) < 50 and places.min() > 54 * 128 and places.max() < 75 * 128
+
+
+def test_what_was_not_asked_for_is_no_number():
+    measured = FAST.measure(np.full((2, 3, 4), 5, np.uint16), moments=True)
+    total, _ = measured.get("total", "moment_x")
+    assert total.tolist() == [60.0, 60.0]
+    with pytest.raises(ParameterError, match=r"\['sums', 'valid'\] were not measured"):
+        measured.get("total", "sums", "valid")

@@ -377,7 +377,7 @@ def _possible_centers(mask: NDArray[np.float32], template: Template) -> NDArray[
     footprint = np.zeros((2 * template.offsets.max() + 1,) * 2)
     footprint[x, y] = 1 / inside.sum()
     visible = ndimage.correlate(mask.astype(np.float64), footprint, mode="nearest")
-    return (visible >= _LEAST_VISIBLE).astype(np.float32)
+    return np.asarray(visible >= _LEAST_VISIBLE, np.float32)
 
 
 def _reach(probe: Probe | Spot, spacing_px: float | None) -> float:

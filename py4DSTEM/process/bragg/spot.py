@@ -90,7 +90,7 @@ class Spot:
         """
         x, y = fft_offsets(Q_shape)
         spot = self.height_at(x, y)
-        spot = spot / spot.sum()
+        spot /= spot.sum()
         inner, outer = trench_radii(self.radius_px, self.edge_px, spacing_px)
         roomy = outer - inner >= 1
         if kind == "flat" or (kind == "auto" and not roomy):

@@ -65,7 +65,7 @@ def make_template(probe: Probe | Spot, reach_px: float) -> Template:
 
 def _pixels(probe: Probe | Spot, reach_px: float) -> NDArray[np.int64]:
     half = int(np.ceil(reach_px * np.sqrt(probe.rim.a / probe.rim.b)))
-    grid = np.stack(np.mgrid[-half : half + 1, -half : half + 1], axis=-1).reshape(-1, 2)
+    grid = np.moveaxis(np.mgrid[-half : half + 1, -half : half + 1], 0, -1).reshape(-1, 2)
     near = rim_radius(grid[:, 0], grid[:, 1], probe.rim) <= reach_px
     return grid[near].astype(np.int64)
 
