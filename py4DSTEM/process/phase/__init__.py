@@ -1,0 +1,1 @@
+"""Phase retrieval: centre of mass, parallax, direct and iterative ptychography."""
