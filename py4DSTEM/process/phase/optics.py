@@ -138,7 +138,9 @@ class Optics:
     def k(self) -> tuple[Float, Float]:
         """Scattering vectors (Å⁻¹) along x, (nx, 1), and y, (1, ny); zero at pixel (0, 0)."""
         (nx, ny), (sx, sy) = self.Q_shape, self.Q_steps_A
-        return np.fft.fftfreq(nx, 1 / (nx * sx))[:, None], np.fft.fftfreq(ny, 1 / (ny * sy))[None]
+        kx: Float = np.fft.fftfreq(nx, 1 / (nx * sx))[:, None].astype(np.float64)
+        ky: Float = np.fft.fftfreq(ny, 1 / (ny * sy))[None].astype(np.float64)
+        return kx, ky
 
     def aperture(self) -> Float:
         """1 within the aperture, a ramp of one pixel at its rim; (nx, ny), zero at pixel (0, 0)."""
