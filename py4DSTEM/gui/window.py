@@ -37,6 +37,7 @@ TITLES = {
     "strain": "Strain",
     "step": "Step",
     "result": "Figure",
+    "batch": "Runs",
     "console": "Console",
 }
 

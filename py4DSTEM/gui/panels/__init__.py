@@ -20,6 +20,7 @@ PANELS = {
     "strain": "strain:StrainPanel",
     "step": "step_form:StepPanel",
     "result": "result_figure:ResultPanel",
+    "batch": "batch:BatchPanel",
     "console": "console:ConsolePanel",
 }
 """Name of a panel → module (below this package) and class."""

@@ -10,7 +10,7 @@ from py4DSTEM.errors import ParameterError
 
 __all__ = ["ACTIONS", "MENUS", "Action", "by_id", "keys", "rebound", "sheet"]
 
-MENUS = ("File", "Edit", "View", "Detector", "Calibrate", "Analyze", "Window", "Help")
+MENUS = ("File", "Edit", "View", "Detector", "Calibrate", "Analyze", "Batch", "Window", "Help")
 
 Where = Literal["window", "images"]
 
@@ -267,6 +267,28 @@ ANALYZE = (
     _a("analyze.cancel_all", "Cancel all jobs", "Analyze", "Ctrl+.", "Cancel every job.", "n"),
 )  # fmt: skip
 
+BATCH = (
+    _a("batch.panel", "Runs…", "Batch", "Ctrl+Shift+B",
+       "A recipe over many files: put together, tried dry, run, looked at.", "n"),
+    _a("batch.from_project", "Recipe of the project", "Batch", "",
+       "Take what was done to the scan in front as the recipe of a run.", "-"),
+    _a("batch.open_recipe", "Open recipe…", "Batch", "", "Take the recipe of a file.", "n"),
+    _a("batch.add_files", "Add files…", "Batch", "", "Choose files that the recipe is run over.",
+       "n"),
+    _a("batch.dry_run", "Dry run", "Batch", "",
+       "Say what would be done to each file, and why.", "n-"),
+    _a("batch.run", "Run", "Batch", "",
+       "Run the recipe over the files, in a process that outlives this program.", "n"),
+    _a("batch.stop", "Stop the run", "Batch", "",
+       "End the run after the steps in flight; once more: at once.", "n"),
+    _a("batch.retry", "Retry failed files", "Batch", "",
+       "Work on the files once more that failed.", "n"),
+    _a("batch.report", "Report of the run", "Batch", "",
+       "Write the page of the run and open it in the browser.", "n"),
+    _a("batch.attach", "Attach to a run…", "Batch", "",
+       "Show a run that is in some folder, at work or not.", "n-"),
+)  # fmt: skip
+
 WINDOW = (
     _a("view.console", "Console", "Window", "Ctrl+J",
        "Python with the open scans and results.", "n"),
@@ -287,7 +309,8 @@ HELP = (
 )  # fmt: skip
 
 ACTIONS: tuple[Action, ...] = (
-    *FILE, *EDIT, *VIEW, *DETECTOR, *_nudges(), *CALIBRATE, *ANALYZE, *WINDOW, *HELP,
+    *FILE, *EDIT, *VIEW, *DETECTOR, *_nudges(), *CALIBRATE, *ANALYZE, *BATCH, *WINDOW,
+    *HELP,
 )  # fmt: skip
 
 
