@@ -22,6 +22,7 @@ __all__ = [
     "sampled",
     "scale_histogram",
     "tinted",
+    "unknown_pixels",
     "value_at",
 ]
 
@@ -55,6 +56,29 @@ def color_numbers(
     if image.dtype.kind == "f":
         level[np.isnan(level)] = 0
     return np.ascontiguousarray(level.astype(np.uint8))
+
+
+def unknown_pixels(numbers: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """Which pixels hold no number, by their colour numbers.
+
+    Parameters
+    ----------
+    numbers : (n0, n1) uint8
+        As `color_numbers` gives them.
+
+    Returns
+    -------
+    mask : (n0, n1) uint8
+        255 where there is no number, 0 elsewhere.
+    count : int
+
+    Examples
+    --------
+    >>> unknown_pixels(np.array([[0, 3]], np.uint8))
+    (array([[255,   0]], dtype=uint8), 1)
+    """
+    unknown = numbers == 0
+    return np.where(unknown, np.uint8(255), np.uint8(0)), int(unknown.sum())
 
 
 def fraction_of(value: float, low: float, high: float, scale: Scale = "linear") -> float:

@@ -234,6 +234,36 @@ def test_strain_values_are_percent_and_masked_is_grey() -> None:
     assert_allclose(image.get_cmap().get_bad()[:3], 0x8C / 255, atol=1e-3)
 
 
+def test_positions_without_a_lattice_are_hatched_and_the_legend_says_so() -> None:
+    strain = strain_map()
+    figure = py4DSTEM.show_strain(strain)
+    missing = ~strain.mask
+    for ax in (ax for ax in figure.axes if ax.images):
+        (lines,) = ax.collections
+        ends = np.array(lines.get_segments())  # in (column, row), along row + column = constant
+        assert_allclose(np.ptp(ends.sum(2), axis=1), 0, atol=1e-9)
+        seen = np.zeros(missing.shape, bool)
+        for (x0, y0), (x1, y1) in ends:  # every place that a line passes
+            f = np.linspace(0.01, 0.99, 50)
+            i, j = np.rint(y0 + f * (y1 - y0)).astype(int), np.rint(x0 + f * (x1 - x0)).astype(int)
+            seen[i, j] = True
+        assert np.array_equal(seen, missing)
+    (legend,) = figure.legends
+    words = [text.get_text() for text in legend.get_texts()]
+    assert words == [f"no lattice at {missing.sum()} of {missing.size} positions"]
+    assert legend.get_patches()[0].get_hatch()
+
+
+def test_nothing_is_hatched_where_all_is_known() -> None:
+    strain = strain_map()
+    whole = np.nan_to_num(strain.e_xx)
+    same = dict.fromkeys(("e_xx", "e_yy", "e_xy", "theta"), whole)
+    figure = py4DSTEM.show_strain(
+        replace(strain, **same, mask=np.ones_like(strain.mask)), sigmas=False
+    )
+    assert not figure.legends and not any(ax.collections for ax in figure.axes if ax.images)
+
+
 def test_strain_options() -> None:
     figure = py4DSTEM.show_strain(strain_map(), limit_percent=2, theta_unit="mrad", theta_limit=9)
     assert panel(figure, "{yy}").images[0].get_clim() == (-2, 2)

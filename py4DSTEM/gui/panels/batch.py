@@ -9,7 +9,7 @@ from typing import Any
 
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from py4DSTEM.batch.apart import Apart, Observed, Order, observed, start, stop
+from py4DSTEM.batch.apart import Apart, Order, start, stop
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.gui.files import ask_save, write_job, write_whole
 from py4DSTEM.gui.jobs.lane import Answer, Lane
@@ -18,7 +18,7 @@ from py4DSTEM.gui.panels.batch_recipe import RecipeEditor
 from py4DSTEM.gui.panels.batch_table import RunTable
 from py4DSTEM.gui.panels.parts import Note, button
 from py4DSTEM.gui.session import Session
-from py4DSTEM.gui.state.batch import Draft, Line, line_of, planned_line, results_of, summary
+from py4DSTEM.gui.state.batch import Draft, Line, Watched, planned_line, results_of, watched
 from py4DSTEM.gui.state.project import Made
 from py4DSTEM.gui.state.recipe import recipe
 from py4DSTEM.recipe.read import text_of
@@ -44,7 +44,7 @@ class BatchPanel(QtWidgets.QWidget):
         super().__init__(parent)
         self.session = session
         self.run_: Apart | None = None
-        self.seen: Observed | None = None
+        self.seen: Watched | None = None
         """The run in the folder, as it was seen last; None: there is none, or a plan is shown."""
         self._holds_run = False
         self._asked_to_stop = False
@@ -54,7 +54,7 @@ class BatchPanel(QtWidgets.QWidget):
         self._lay_out()
         self._clock = QtCore.QTimer(self)
         self._clock.timeout.connect(self._look)
-        self._lane = lane = Lane(_looked_at, "batch")
+        self._lane = lane = Lane(watched, "batch")
         lane.answered.connect(self._take)
         weakref.finalize(self, lane.stop)
         self.editor.checkedNow.connect(self._enable)
@@ -213,7 +213,7 @@ class BatchPanel(QtWidgets.QWidget):
 
     def _missing(self, name: str) -> str:
         if name in ("dry", "run"):
-            if self._running or (self.seen is not None and self.seen.owner):
+            if self._running or (self.seen is not None and self.seen.at_work):
                 return "a run is at work in this folder: wait for its end, or stop it"
             found = self.editor.found
             if found is not None and found.problems:
@@ -250,7 +250,7 @@ class BatchPanel(QtWidgets.QWidget):
     def retry(self) -> None:
         """The files that failed once more."""
         if self.seen is not None:
-            self._again(self.seen.sources("failed"))
+            self._again(self.seen.failed)
 
     def _again(self, sources: tuple[str, ...]) -> None:
         """Some files of the run once more, by its own recipe."""
@@ -309,14 +309,16 @@ class BatchPanel(QtWidgets.QWidget):
     def attach(self, out: str) -> None:
         """Show a run that is somewhere: its recipe, its files, how far it is."""
 
-        def read() -> tuple[str, Observed]:
-            seen = observed(out)
+        def read() -> tuple[str, Watched]:
+            seen = watched(out)
+            if seen is None:
+                raise ParameterError(f"{out} holds no run: choose the folder of its results")
             return text_of(Path(out) / "run.toml"), seen
 
-        def show(found: tuple[str, Observed]) -> None:
+        def show(found: tuple[str, Watched]) -> None:
             text, seen = found
             self.editor.show_text(text, "run.toml")
-            self.files.set_names(*(row.source for row in seen.rows))
+            self.files.set_names(*(line.source for line in seen.lines))
             self.out.setText(out)
             self._show(seen)
 
@@ -348,7 +350,7 @@ class BatchPanel(QtWidgets.QWidget):
         if answer.request != self.draft().out or not self._clock.isActive():
             return
         self._holds_run = answer.value is not None
-        if isinstance(answer.value, Observed):
+        if isinstance(answer.value, Watched):
             self._show(answer.value)
         elif answer.error is not None:
             self.trouble.say(str(answer.error))
@@ -357,16 +359,18 @@ class BatchPanel(QtWidgets.QWidget):
             self._enable()
         self._ended()
 
-    def _show(self, seen: Observed) -> None:
-        lines = [line_of(row) for row in seen.rows]
+    def _show(self, seen: Watched) -> None:
         self.seen = seen
-        self.table.show_lines(lines)
-        self.bar.setVisible(bool(seen.owner))
-        self.bar.setRange(0, len(lines))
+        self._holds_run = True
+        self.table.show_lines(seen.lines)
+        self.bar.setVisible(seen.at_work)
+        self.bar.setRange(0, len(seen.lines))
         self.bar.setValue(seen.ended)
-        stopping = "; stopping" if self._asked_to_stop and seen.owner else ""
-        self.words.say(summary(seen, lines) + stopping)
-        self._clock.start(LOOK_MS if seen.owner or self._running else REST_MS)
+        stopping = "; stopping" if self._asked_to_stop and seen.at_work else ""
+        self.words.say(seen.words + stopping)
+        # A look at thousands of files takes a while, and so may the next one wait.
+        pause = LOOK_MS if seen.at_work or self._running else REST_MS
+        self._clock.start(pause + len(seen.lines) // 2)
         self._enable()
 
     @property
@@ -389,13 +393,13 @@ class BatchPanel(QtWidgets.QWidget):
     def _enable(self, *_: Any) -> None:
         found, draft = self.editor.found, self.draft()
         right = found is not None and not found.problems
-        busy = self._running or self._starting or bool(self.seen and self.seen.owner)
+        busy = self._running or self._starting or bool(self.seen and self.seen.at_work)
         ready = right and bool(draft.inputs) and bool(draft.out)
         can = {
             "dry": ready,
             "run": ready and not busy,
             "stop": busy and not self._starting,
-            "retry": not busy and self.seen is not None and bool(self.seen.sources("failed")),
+            "retry": not busy and self.seen is not None and bool(self.seen.failed),
             "report": self.seen is not None,
             "attach": True,
         }
@@ -483,11 +487,6 @@ def _line(empty: str, tip: str) -> QtWidgets.QLineEdit:
     made.setPlaceholderText(empty)
     made.setToolTip(tip)
     return made
-
-
-def _looked_at(out: str) -> Observed | None:
-    """The run in a folder; None while there is none yet."""
-    return observed(out) if (Path(out) / "run.toml").is_file() else None
 
 
 def open_outside(path: str) -> None:

@@ -21,7 +21,7 @@ TIPS = (
     "Largest memory of its process.",
     "Error, quality limit, or why it is done: whole when the mouse rests on the row.",
 )
-WIDTHS = (84, 150, 90, 56, 76)
+WIDTHS = (74, 124, 84, 50, 66, 40)
 COLORS = {"good": "#009E73", "fair": "#E69F00", "bad": "#D55E00"}
 """Of Okabe and Ito; the sign of the state says the same."""
 TINT = 45

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
 from py4DSTEM.core.axis import Axis
-from py4DSTEM.core.pixels import color_numbers
+from py4DSTEM.core.pixels import color_numbers, unknown_pixels
 from py4DSTEM.core.selection import RectangleSelection
 from py4DSTEM.gui.views.canvas import Pixels
 from py4DSTEM.gui.views.colors import color_table
+from py4DSTEM.gui.views.hatch import Hatch, hatch_swatch
 from py4DSTEM.gui.views.scale_bar import ScaleBar
 
 __all__ = ["MapGrid"]
@@ -34,6 +35,8 @@ class MapGrid(QtWidgets.QWidget):
     columns : int
     locked : bool
         Whether pixels keep their proportions; False: each map fills its place.
+    unknown : str
+        What it means that a pixel holds no number: hatched, and said below the maps.
     """
 
     hovered = QtCore.Signal(object)
@@ -43,9 +46,16 @@ class MapGrid(QtWidgets.QWidget):
     """(`RectangleSelection`, settled): the rectangle was dragged, on whichever map."""
 
     def __init__(
-        self, names: Sequence[str], columns: int = 2, *, locked: bool = True, parent: Any = None
+        self,
+        names: Sequence[str],
+        columns: int = 2,
+        *,
+        locked: bool = True,
+        unknown: str = "no value",
+        parent: Any = None,
     ) -> None:
         super().__init__(parent)
+        self.unknown = unknown
         self.names = tuple(names)
         self.images: tuple[NDArray[Any], ...] = ()
         self.limits: Pair = (0.0, 1.0)
@@ -57,11 +67,15 @@ class MapGrid(QtWidgets.QWidget):
         self.maps = [_Map(name, locked) for name in self.names]
         self.scale_bar = ScaleBar(self.maps[0].box, self.maps[0].pixels) if locked else None
         self._place(columns)
-        layout = QtWidgets.QHBoxLayout(self)
+        self.legend = _Legend(self)
+        layout = QtWidgets.QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
-        layout.addWidget(self.view, 1)
-        layout.addWidget(self.bar)
+        layout.addWidget(self.view, 0, 0)
+        layout.addWidget(self.bar, 0, 1)
+        layout.addWidget(self.legend, 1, 0, 1, 2)
+        layout.setRowStretch(0, 1)
+        layout.setColumnStretch(0, 1)
         self.view.scene().sigMouseMoved.connect(self._hover)
         self.view.scene().sigMouseClicked.connect(self._click)
 
@@ -95,7 +109,7 @@ class MapGrid(QtWidgets.QWidget):
         Parameters
         ----------
         images : sequence of (n0, n1) arrays
-            Where they are NaN, they are grey.
+            Where they are NaN, they are grey and hatched.
         limits : (float, float)
         colors : str
             Name of a colour map.
@@ -107,8 +121,9 @@ class MapGrid(QtWidgets.QWidget):
         new = not self.images or images[0].shape != self.images[0].shape
         self.images, self.limits, self.colors = tuple(images), limits, colors
         self.bar.show_scale(limits, colors, label)
-        for one, image in zip(self.maps, self.images, strict=True):
-            one.pixels.show_numbers(color_numbers(image, *limits), colors, 0)
+        missing = [one.show(image, limits, colors)
+                   for one, image in zip(self.maps, self.images, strict=True)]  # fmt: skip
+        self.legend.say(max(missing), images[0].size, self.unknown)
         if axes is not None:
             self._set_axes(axes)
         if new:
@@ -215,7 +230,7 @@ class _Map:
         self.locked = locked
         if locked:
             self.box.setAspectLocked(True)
-        self.pixels = Pixels()
+        self.pixels, self.hatch = Pixels(), Hatch()
         self.cursor = pg.ScatterPlotItem(symbol="+", size=14, pen=pg.mkPen("k", width=1.5))
         self.roi = pg.ROI((0, 0), (1, 1), pen=pg.mkPen(_REGION, width=2), rotatable=False)
         self.quiet = False
@@ -223,9 +238,17 @@ class _Map:
         """Whether the mouse drags the rectangle on this map, between pixels."""
         for corner, opposite in (((1, 1), (0, 0)), ((0, 0), (1, 1))):
             self.roi.addScaleHandle(corner, opposite)
-        for item in (self.pixels, self.cursor, self.roi):
+        for item in (self.pixels, self.hatch, self.cursor, self.roi):
             self.box.addItem(item, ignoreBounds=True)
         self.roi.hide()
+
+    def show(self, image: NDArray[Any], limits: Pair, colors: str) -> int:
+        """Draw an image; the number of its pixels that hold no number."""
+        numbers = color_numbers(image, *limits)
+        mask, missing = unknown_pixels(numbers)
+        self.pixels.show_numbers(numbers, colors, 0)
+        self.hatch.show_mask(mask)
+        return missing
 
     def show_region(self, region: RectangleSelection | None) -> None:
         self.quiet = True
@@ -242,6 +265,26 @@ class _Map:
         x0, y0 = round(x + 0.5), round(y + 0.5)
         x1, y1 = round(x + rows + 0.5), round(y + columns + 0.5)
         return RectangleSelection(x0, max(x1, x0 + 1), y0, max(y1, y0 + 1))
+
+
+class _Legend(QtWidgets.QWidget):
+    """What the hatching means, where something is hatched."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        swatch = QtWidgets.QLabel()
+        swatch.setPixmap(hatch_swatch())
+        self.words = QtWidgets.QLabel()
+        layout = QtWidgets.QHBoxLayout(self)
+        layout.setContentsMargins(2, 0, 0, 0)
+        layout.addWidget(swatch)
+        layout.addWidget(self.words, 1)
+        self.hide()
+
+    def say(self, missing: int, of: int, meaning: str) -> None:
+        """Say at how many of the pixels there is no number; nothing where there are all."""
+        self.words.setText(f"{meaning} at {missing} of {of}")
+        self.setVisible(missing > 0)
 
 
 class _Bar(QtWidgets.QWidget):

@@ -330,10 +330,10 @@ class MapPage(QtWidgets.QWidget):
         self.sigma_tick.toggled.connect(lambda on: self._draw())
 
     def _make_views(self) -> None:
-        self.grid = MapGrid(COMPONENTS, 2)
+        self.grid = MapGrid(COMPONENTS, 2, unknown="no lattice")
         self.grid.setMinimumHeight(240)
         self.grid.setToolTip(
-            "Strain of the crystal relative to the reference (rectangle: drag it).  Grey: no "
+            "Strain of the crystal relative to the reference (rectangle: drag it).  Hatched: no "
             "lattice.  Positive: longer; θ positive from x (down) towards y (right)."
         )
         self.grid.hovered.connect(self._hovered)

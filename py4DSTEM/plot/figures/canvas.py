@@ -19,15 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 __all__ = [
-    "ACCENT", "COLORS", "SECOND", "axis_arrows", "between", "color_bar", "map_height", "new_figure",
-    "note", "picture", "plain_axes", "pm", "scan_map", "symmetric_limit",
+    "ACCENT", "COLORS", "SECOND", "axis_arrows", "between", "color_bar", "hatch_unknown",
+    "hatched_legend", "map_height", "new_figure", "note", "picture", "plain_axes", "pm", "scan_map",
+    "symmetric_limit",
 ]  # fmt: skip
 
 Float = NDArray[np.float64]
 ACCENT, SECOND = "#D55E00", "#0072B2"
 """Of what was fitted, and of what was measured: Okabe and Ito's vermilion and blue."""
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_GREY = "#8c8c8c"
+_GREY, _LINES = "#8c8c8c", "#202020"
+"""Of pixels without a value, and of the lines over them."""
+_LINES_ACROSS = 60
+"""Of the hatching, along the longer side of a map."""
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -101,6 +105,52 @@ def picture(
     return drawn
 
 
+def hatch_unknown(ax: Axes, image: NDArray[Any]) -> int:
+    """Hatch the pixels of a picture that hold no number; how many there are.
+
+    Lines rather than matplotlib's hatching: that takes a minute for many small regions.
+    """
+    from matplotlib.collections import LineCollection
+
+    unknown = ~np.isfinite(np.asarray(image, np.float64))
+    if not unknown.any():
+        return 0
+    step = max(unknown.shape) / _LINES_ACROSS
+    sums = np.arange(step / 2, sum(unknown.shape), step) - 1.0
+    pieces = np.concatenate([_hatched(unknown, at) for at in sums])
+    ax.add_collection(LineCollection(pieces, colors=_LINES, linewidths=0.5), autolim=False)  # type: ignore[arg-type]
+    return int(unknown.sum())
+
+
+def _hatched(unknown: NDArray[np.bool_], total: float) -> Float:
+    """Parts of the line row + column = `total` over unknown pixels, (n, 2, 2) of (x, y)."""
+    rows, columns = unknown.shape
+    low, high = max(-0.5, total - columns + 0.5), min(rows - 0.5, total + 0.5)
+    if low >= high:
+        return np.empty((0, 2, 2))
+    # Where the line passes from one pixel to the next.
+    ends = np.concatenate([np.arange(rows + 1) - 0.5, total - np.arange(columns + 1) + 0.5])
+    ends = np.unique(ends[(ends > low) & (ends < high)])
+    ends = np.concatenate([[low], ends, [high]])
+    middle = (ends[1:] + ends[:-1]) / 2
+    i = np.clip(np.rint(middle), 0, rows - 1).astype(np.int64)
+    j = np.clip(np.rint(total - middle), 0, columns - 1).astype(np.int64)
+    edges = np.diff(unknown[i, j].astype(np.int8), prepend=0, append=0)
+    row = np.stack([ends[edges == 1], ends[edges == -1]], axis=1)
+    return np.stack([total - row, row], axis=2)
+
+
+def hatched_legend(figure: Figure, words: str) -> None:
+    """Say below a figure what is hatched."""
+    from matplotlib.patches import Patch
+
+    patch = Patch(facecolor=_GREY, edgecolor=_LINES, hatch="/////", linewidth=0.0, label=words)
+    figure.legend(
+        handles=[patch], loc="outside lower left", fontsize="small", frameon=False,
+        handlelength=2.4, handleheight=1.2,
+    )  # fmt: skip
+
+
 def plain_axes(ax: Axes, title: str) -> None:
     """A titled picture without ticks."""
     ax.set_xticks([])
@@ -134,6 +184,8 @@ def axis_arrows(ax: Axes, angle_rad: float, names: tuple[str, str] = ("x", "y"))
 
     With no turn x points down (rows) and y to the right (columns).
     """
+    import matplotlib as mpl
+
     ax.set_axis_off()
     ax.set_aspect("equal")
     ax.set_xlim(-1.5, 1.5)
@@ -145,8 +197,8 @@ def axis_arrows(ax: Axes, angle_rad: float, names: tuple[str, str] = ("x", "y"))
     for (column, row), name in zip(directions, names, strict=True):
         ax.annotate(
             "", (column, row), (0.0, 0.0), annotation_clip=False,
-            arrowprops={"arrowstyle": "-|>", "color": "black", "linewidth": 1.4, "shrinkA": 0,
-                        "shrinkB": 0, "mutation_scale": 12},
+            arrowprops={"arrowstyle": "-|>", "color": mpl.rcParams["text.color"], "linewidth": 1.4,
+                        "shrinkA": 0, "shrinkB": 0, "mutation_scale": 12},
         )  # fmt: skip
         ax.text(1.28 * column, 1.28 * row, name, ha="center", va="center", fontsize="medium",
                 fontstyle="italic", parse_math=False)  # fmt: skip

@@ -69,7 +69,7 @@ def show_strain(
     Notes
     -----
     x points down and y to the right; the arrows are the axes of the components.  Positions without
-    a value are grey.
+    a lattice are grey and hatched.
 
     Examples
     --------
@@ -99,7 +99,18 @@ def show_strain(
         below = _Row(strain.calibration, theta_unit, "viridis", limits, "σ")
         below.draw(grid[1], sigma, {name: f"σ, {TITLES[name]}" for name in scale})
         grid[1][4].set_axis_off()
+    _say_unfitted(figure, values.values())
     return figure
+
+
+def _say_unfitted(figure: Figure, maps: Iterable[Float]) -> None:
+    """What is hatched, and of how many positions; components that are not known at all are not."""
+    missing = [
+        (int((~np.isfinite(image)).sum()), image.size) for image in maps if np.isfinite(image).any()
+    ]
+    most, size = max(missing, default=(0, 0))
+    if most:
+        canvas.hatched_legend(figure, f"no lattice at {most} of {size} positions")
 
 
 def show_strain_comparison(
@@ -151,6 +162,10 @@ def show_strain_comparison(
                 rms = scale[component] * comparison[(*pair, component)].rms
                 unit = UNITS[theta_unit] if component == "theta" else "%"
                 ax.set_xlabel(f"rms {rms:.2g} {unit}", fontsize="small")
+    shown = [
+        image for values in (*maps.values(), *differences.values()) for image in values.values()
+    ]
+    _say_unfitted(figure, shown)
     return figure
 
 
@@ -177,6 +192,8 @@ def show_strain_difference(one: StrainDifference) -> Figure:
         ax, scale * one.difference, Calibration(), f"rms {scale * one.rms:.2g} {unit}",
         limits=(-limit, limit), cmap="PuOr_r",
     )  # fmt: skip
+    canvas.hatch_unknown(ax, one.difference)
+    _say_unfitted(figure, [one.difference])
     canvas.color_bar(drawn, ax, f"difference ({unit})")
     edges = np.linspace(-4, 4, 33)
     if one.pulls.size:
@@ -254,6 +271,7 @@ class _Row:
                 cmap=self.cmap,
                 bar=component == "e_xx",
             )
+            canvas.hatch_unknown(ax, values[component])
         axes[0].set_ylabel(name, parse_math=False)
         strains = [drawn[component] for component in STRAINS if component in drawn]
         if strains:

@@ -248,6 +248,15 @@ def test_a_reference_without_a_lattice_is_said(mapped: Any, qtbot: Any, session:
     assert page.job_row.words.text() == ""
     page.grid.hovered.emit((0, 0))
     assert "no lattice" in page.grid.maps[0].title.text
+    assert page.grid.legend.isVisible()
+    missing = lattice.mask.size - int(mask.sum())
+    assert page.grid.legend.words.text() == f"no lattice at {missing} of {lattice.mask.size}"
+    for one in page.grid.maps:
+        np.testing.assert_array_equal(one.hatch.held, np.where(mask, 0, 255))
+    page.choose("lattice")
+    settled(page, qtbot)
+    qtbot.waitUntil(lambda: not page.grid.legend.isVisible(), timeout=20000)
+    assert not page.grid.maps[0].hatch.held.any()
 
 
 def test_without_peaks_the_panel_says_what_to_do(session: Any, qtbot: Any) -> None:
