@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from py4DSTEM.batch.apart import Observed, Order
+from py4DSTEM.batch.apart import Observed, Order, observed
 from py4DSTEM.batch.dry import Planned, dry_run
 from py4DSTEM.batch.inputs import find_inputs
 from py4DSTEM.batch.qc import verdicts_of
@@ -26,11 +26,12 @@ __all__ = [
     "Checked",
     "Draft",
     "Line",
+    "Watched",
     "checked",
     "line_of",
     "planned_line",
     "results_of",
-    "summary",
+    "watched",
 ]
 
 Level = Literal["", "good", "fair", "bad"]
@@ -226,10 +227,48 @@ def _one_line(text: str) -> str:
     return words if len(words) <= _LONGEST_CELL else f"{words[: _LONGEST_CELL - 1]}…"
 
 
-def summary(seen: Observed, lines: Sequence[Line]) -> str:
-    """A run in a sentence.
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A run as it is shown; made off the GUI thread, as there may be thousands of files.
 
-    >>> summary(Observed(Path("out"), (), {}), ())
+    Parameters
+    ----------
+    out : str
+        Its folder.
+    lines : tuple of Line
+        One per file.
+    words : str
+        All in a sentence.
+    ended : int
+        Files that had their turn.
+    failed : tuple of str
+        Inputs that went wrong.
+    at_work : bool
+        Whether a process works on it.
+    """
+
+    out: str
+    lines: tuple[Line, ...]
+    words: str
+    ended: int
+    failed: tuple[str, ...]
+    at_work: bool
+
+
+def watched(out: str) -> Watched | None:
+    """The run in a folder as it is now; None while there is none."""
+    if not (Path(out) / "run.toml").is_file():
+        return None
+    seen = observed(out)
+    lines = tuple(map(line_of, seen.rows))
+    return Watched(
+        out, lines, _summary(seen, lines), seen.ended, seen.sources("failed"), bool(seen.owner)
+    )
+
+
+def _summary(seen: Observed, lines: Sequence[Line]) -> str:
+    """
+    >>> _summary(Observed(Path("out"), (), {}), ())
     'no files'
     """
     words = [f"{n} {state}" for state, n in seen.counts.items() if n]
