@@ -156,35 +156,50 @@ def _fit_all(
         if reason == 0 and _changed(starts[p], fit) > FARTHEST:
             reason = FAR
         reasons[p] = reason
-        total = lost = missed = 0.0
-        for i in range(m):
-            total += strength[row[i]]
-            indices[row[i], 0], indices[row[i], 1] = int(hk[i, 0]), int(hk[i, 1])
-            if w[i] > 0.0 and reason == 0:
-                counts[p] += 1
-                distance[row[i]] = far[i]
-            else:
-                missed += 1.0
-                lost += strength[row[i]]
-        beside[p, 0] = lost / total if total > 0.0 else 0.0
-        beside[p, 1] = missed
+        counts[p] = _told_apart(
+            strength, row, m, hk, w, far, reason == 0, indices, distance, beside[p]
+        )
         if reason != 0:
             continue
         parameters[p] = fit
         covariance[p] = inverse
-        square, sum_w = 0.0, 0.0
-        sum_far = 0.0
-        for i in range(m):
-            if w[i] > 0.0:
-                dx, dy = _deviation(v, hk, fit, i)
-                # Weights of the rms: the mean inverse variance of the two axes.
-                u = w[i] * (weight[i, 0] + weight[i, 2])
-                square += u * (dx * dx + dy * dy)
-                sum_w += u
-                sum_far += w[i] * far[i] * far[i]
-        residual[p] = math.sqrt(square / sum_w)
+        residual[p], sum_far = _scatter(v, weight, m, fit, hk, w, far)
         if counts[p] > 3:
             chi2[p] = sum_far / (2 * counts[p] - 6)
+
+
+@njit(nogil=True, cache=True)
+def _told_apart(strength, row, m, hk, w, far, fitted, indices, distance, beside):
+    """How many points are on the lattice; `beside`: the share and the number of the others."""
+    total = lost = missed = 0.0
+    count = 0
+    for i in range(m):
+        total += strength[row[i]]
+        indices[row[i], 0], indices[row[i], 1] = int(hk[i, 0]), int(hk[i, 1])
+        if w[i] > 0.0 and fitted:
+            count += 1
+            distance[row[i]] = far[i]
+        else:
+            missed += 1.0
+            lost += strength[row[i]]
+    beside[0] = lost / total if total > 0.0 else 0.0
+    beside[1] = missed
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _scatter(v, weight, m, fit, hk, w, far):
+    """Rms deviation, and the sum of squares in standard deviations."""
+    square, sum_w, sum_far = 0.0, 0.0, 0.0
+    for i in range(m):
+        if w[i] > 0.0:
+            dx, dy = _deviation(v, hk, fit, i)
+            # Weights of the rms: the mean inverse variance of the two axes.
+            u = w[i] * (weight[i, 0] + weight[i, 2])
+            square += u * (dx * dx + dy * dy)
+            sum_w += u
+            sum_far += w[i] * far[i] * far[i]
+    return math.sqrt(square / sum_w), sum_far
 
 
 @njit(nogil=True, cache=True)

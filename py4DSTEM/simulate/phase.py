@@ -140,27 +140,17 @@ def phase_object(
     ).replace(
         origin_px=(Q_shape[0] / 2, Q_shape[1] / 2), rotation_rad=rotation_rad, flip=bool(flip)
     )
-    size, sampling = Q_shape[0], 1 / (Q_shape[0] * Q_pixel_size_A)
-    positions = _positions(scan_shape, step_A, jitter_A, size * sampling / 2, rng)
-    atoms, numbers = _flake(positions, 0.25 * size * sampling, rng)
+    scene = _Scene.under(scan_shape, Q_shape[0], calibration, jitter_A, rng)
     sigma = strength * interaction_constant_rad_per_VA(energy_eV)
-    wave = _probe_wave(size, calibration, defocus_A)
-    seen = _Specimen.around(
-        _to_detector(positions, rotation_rad, flip),
-        _to_detector(atoms, rotation_rad, flip),
-        numbers,
-        sampling,
-        size,
-    )
-    data = _patterns(seen, sigma, wave, scan_shape, dose, rng)
-    extent = positions.reshape(-1, 2).max(axis=0) + size * sampling / 2
+    wave = _probe_wave(scene.size, calibration, defocus_A)
+    data = _patterns(scene.seen(rotation_rad, flip), sigma, wave, scan_shape, dose, rng)
     truth = PhaseTruth(
-        phase=sigma * _potential(atoms, numbers, _pixels(extent / sampling), sampling),
-        sampling_A=sampling,
-        positions_A=positions,
-        probe=np.fft.fftshift(np.fft.ifft2(wave)) * size,
-        atoms_A=atoms,
-        atoms_Z=numbers,
+        phase=sigma * scene.potential(),
+        sampling_A=scene.sampling_A,
+        positions_A=scene.positions_A,
+        probe=np.fft.fftshift(np.fft.ifft2(wave)) * scene.size,
+        atoms_A=scene.atoms_A,
+        atoms_Z=scene.atoms_Z,
         defocus_A=defocus_A,
         rotation_rad=rotation_rad,
         flip=flip,
@@ -254,21 +244,47 @@ class _Specimen:
     potential: Float
     positions_px: Float
 
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """Where the probe goes and what it meets, in scan axes; a window of it has `size` pixels."""
+
+    positions_A: Float
+    atoms_A: Float
+    atoms_Z: NDArray[np.int64]
+    sampling_A: float
+    size: int
+
     @classmethod
-    def around(
+    def under(
         cls,
-        positions: Float,
-        atoms: Float,
-        numbers: NDArray[np.int64],
-        sampling: float,
+        scan_shape: tuple[int, int],
         size: int,
-    ) -> _Specimen:
-        """On a grid that leaves room for the window of `size` pixels about every position."""
-        flat = positions.reshape(-1, 2)
-        start = flat.min(axis=0) - (size / 2 + 1) * sampling
-        shape = _pixels((flat.max(axis=0) - start) / sampling + size / 2 + 1)
-        potential = _potential(atoms - start, numbers, shape, sampling)
-        return cls(potential, (flat - start) / sampling)
+        calibration: Calibration,
+        jitter_A: float,
+        rng: np.random.Generator,
+    ) -> _Scene:
+        """A flake that reaches beyond every position of the scan."""
+        sampling = 1 / (size * calibration.Q[0].step)
+        margin = size * sampling / 2
+        positions = _positions(scan_shape, calibration.R[0].step, jitter_A, margin, rng)
+        atoms, numbers = _flake(positions, 0.25 * size * sampling, rng)
+        return cls(positions, atoms, numbers, sampling, size)
+
+    def potential(self) -> Float:
+        """In V·Å; pixel (i, j) lies at ``(i, j) * sampling_A``."""
+        last = self.positions_A.reshape(-1, 2).max(axis=0) + self.size * self.sampling_A / 2
+        shape = _pixels(last / self.sampling_A)
+        return _potential(self.atoms_A, self.atoms_Z, shape, self.sampling_A)
+
+    def seen(self, rotation_rad: float, flip: bool) -> _Specimen:
+        """In detector axes, on a grid that leaves room for the window about every position."""
+        flat = _to_detector(self.positions_A, rotation_rad, flip).reshape(-1, 2)
+        start = flat.min(axis=0) - (self.size / 2 + 1) * self.sampling_A
+        shape = _pixels((flat.max(axis=0) - start) / self.sampling_A + self.size / 2 + 1)
+        atoms = _to_detector(self.atoms_A, rotation_rad, flip) - start
+        potential = _potential(atoms, self.atoms_Z, shape, self.sampling_A)
+        return _Specimen(potential, (flat - start) / self.sampling_A)
 
 
 def _probe_wave(size: int, calibration: Calibration, defocus_A: float) -> Complex:

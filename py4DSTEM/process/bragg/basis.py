@@ -151,11 +151,7 @@ def choose_basis(
     if near_px is not None and not numbers("near_px", near_px, 1)[0] > 0:
         raise ParameterError(f"near_px must be positive, not {near_px!r}")
     given = [_given(name, g, to_px) for name, g in (("g1", g1), ("g2", g2))]
-    cloud = _Cloud.of(peaks, _some_positions(peaks))
-    given = [None if g is None else cloud.snapped(g, near_px) for g in given]
-    vectors, report = _span(cloud, given)
-    if report.get("score", 1.0) < POOR:
-        cloud, vectors, report = _of_one_position(peaks, given, (cloud, vectors, report))
+    cloud, vectors, report = _chosen(peaks, given, near_px)
     vectors, sigma, explained, residual = _refined(cloud, vectors)
     if not np.linalg.norm(vectors, axis=1).min() >= LEAST_PX:
         raise ParameterError(
@@ -361,6 +357,18 @@ def _span(cloud: _Cloud, given: Sequence[Float | None]) -> tuple[Float, dict[str
         "best score": max(scores), "distance between neighbours (px)": cloud.spacing,
     }  # fmt: skip
     return pair, report
+
+
+def _chosen(
+    peaks: PointTable, given: Sequence[Float | None], near_px: float | None
+) -> tuple[_Cloud, Float, dict[str, Any]]:
+    """Peaks, the pair of vectors that suits them best, and how it was chosen."""
+    cloud = _Cloud.of(peaks, _some_positions(peaks))
+    given = [None if g is None else cloud.snapped(g, near_px) for g in given]
+    vectors, report = _span(cloud, given)
+    if report.get("score", 1.0) < POOR:
+        return _of_one_position(peaks, given, (cloud, vectors, report))
+    return cloud, vectors, report
 
 
 def _of_one_position(

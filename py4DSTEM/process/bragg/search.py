@@ -308,45 +308,59 @@ def _planned(
     kind, plain = _kernel_kinds(wanted, probe)
     spectrum = _spectrum(probe.kernel(kind, spacing_px=spacing_px, Q_shape=plan.fft_shape))
     sharp = _spectrum(probe.kernel(plain, spacing_px=spacing_px, Q_shape=plan.fft_shape))
-    sigma = wanted.sigma_cc_px
-    if sigma is None:
-        sigma = float(np.clip(0.2 * probe.radius_px, 0.5, 3.0))
-        reason = "a fifth of the radius: joins the noisy top of a maximum"
-        search = search.choose("sigma_cc_px", sigma, reason)
+    search, widths = _widths(search, wanted)
     radius = probe.radius_px
     slope = _FIRST_SLOPE if wanted.slope == "auto" else wanted.slope
-    edge = wanted.edge_px
-    if edge is None:
-        # Whole pixels count: radii a little off a whole number must not differ by a row of disks.
-        edge = max(0.25, (0.5 * radius if wanted.subpixel == "fit" else radius) - 0.25)
-        search = search.choose("edge_px", edge, "at least so much of a disk must be seen")
-    least = wanted.min_spacing_px
-    if least is None:
-        least = max(1.5 * radius, 2.0)
-        search = search.choose("min_spacing_px", least, "1.5 radii")
     plan = plan._replace(
         template=sharp.astype(np.complex64),
-        smoothed=(spectrum * _gaussian(plan.fft_shape, sigma)).astype(np.complex64),
-        table=template.table,
+        smoothed=(spectrum * _gaussian(plan.fft_shape, widths["sigma_cc_px"])).astype(np.complex64),
         centers=_possible_centers(plan.mask, template),
-        offset_x=np.ascontiguousarray(template.offsets[:, 0]),
-        offset_y=np.ascontiguousarray(template.offsets[:, 1]),
-        pixel_x=template.offsets[:, 0].astype(np.float32),
-        pixel_y=template.offsets[:, 1].astype(np.float32),
-        counts=template.exists,
-        core=template.core.astype(np.float32),
-        ring=template.ring.astype(np.float32),
-        reach=int(np.abs(template.offsets).max()),
-        area=template.area,
         edge_variance=probe.edge_px**2,
-        min_spacing_px=float(least),
-        edge_px=math.ceil(edge),
+        min_spacing_px=widths["min_spacing_px"],
+        edge_px=math.ceil(widths["edge_px"]),
         slope_information=(radius / max(slope, 1e-4)) ** 2,
         steepest=1.5 / radius,
         max_shift_px=max(1.5, 0.5 * radius),
         min_visible=_LEAST_VISIBLE * float(template.exists.sum()),
+        **_tabulated(template),
     )
     return _with_noise_floor(replace(search, plan=plan), wanted, 1.0)
+
+
+def _widths(search: Search, wanted: FindBraggDisks) -> tuple[Search, dict[str, float]]:
+    """Widths as they were given; those that were not, as the radius of the disks suggests."""
+    radius = search.probe.radius_px
+    # Whole pixels count: radii a little off a whole number must not differ by a row of disks.
+    seen = (0.5 * radius if wanted.subpixel == "fit" else radius) - 0.25
+    fifth = float(np.clip(0.2 * radius, 0.5, 3.0))
+    suggested = {
+        "sigma_cc_px": (fifth, "a fifth of the radius: joins the noisy top of a maximum"),
+        "edge_px": (max(0.25, seen), "at least so much of a disk must be seen"),
+        "min_spacing_px": (max(1.5 * radius, 2.0), "1.5 radii"),
+    }
+    widths: dict[str, float] = {}
+    for name, (value, reason) in suggested.items():
+        given = getattr(wanted, name)
+        if given is None:
+            search = search.choose(name, value, reason)
+        widths[name] = value if given is None else float(given)
+    return search, widths
+
+
+def _tabulated(template: Template) -> dict[str, Any]:
+    """The part of a plan that is the template."""
+    return {
+        "table": template.table,
+        "offset_x": np.ascontiguousarray(template.offsets[:, 0]),
+        "offset_y": np.ascontiguousarray(template.offsets[:, 1]),
+        "pixel_x": template.offsets[:, 0].astype(np.float32),
+        "pixel_y": template.offsets[:, 1].astype(np.float32),
+        "counts": template.exists,
+        "core": template.core.astype(np.float32),
+        "ring": template.ring.astype(np.float32),
+        "reach": int(np.abs(template.offsets).max()),
+        "area": template.area,
+    }
 
 
 def _kernel_kinds(wanted: FindBraggDisks, probe: Probe | Spot) -> tuple[KernelKind, KernelKind]:

@@ -270,24 +270,16 @@ def _measurement(
         )
     # Lines that disagree by more than their uncertainties make the scale as uncertain (Birge).
     birge = math.sqrt(max(1.0, chi2))
-    relative = birge * float(sigmas[4] / fit.free[4])
-    sizes, errors = (size, size), (size * relative, size * relative)
+    corrected = source.calibration.ellipse is not None
     if per_axis:
-        sizes = (size * math.exp(-distortion.p), size * math.exp(distortion.p))
-        # x and y scales are s e^(-p) and s e^p.
-        both = fit.covariance[np.ix_((2, 4), (2, 4))]
-        errors = tuple(  # type: ignore[assignment]
-            v * birge * math.sqrt(both[1, 1] + both[0, 0] + 2 * sign * both[0, 1])
-            for v, sign in zip(sizes, (1, -1), strict=True)
-        )
+        sizes, errors = _sizes_per_axis(fit, size, birge)
+    else:
+        sizes, errors = (size, size), (_size_error(fit, size, birge, corrected),) * 2
     tilt2 = float(fit.free[5]) * size**2 if lines.foreshortened else 0.0
-    if source.calibration.ellipse is not None and not per_axis:
-        # What the calibrated ellipse leaves is its error, and as much of one of the mean radius.
-        errors = (size * math.hypot(relative, (distortion.ratio - 1) / 2),) * 2
     sigma_ratio = 2 * distortion.ratio * float(np.hypot(*sigmas[2:4])) / math.sqrt(2)
     round_rings = per_axis or distortion.ratio - 1 < 3 * sigma_ratio
     ellipse = None
-    if source.calibration.ellipse is None and not round_rings:
+    if not corrected and not round_rings:
         ellipse = distortion.ellipse(float(fit.radii[0]))
     return PixelSizeMeasurement(
         sizes,
@@ -305,6 +297,28 @@ def _measurement(
         history,
         ellipse=ellipse,
     )
+
+
+def _sizes_per_axis(
+    fit: RingFit, size: float, birge: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Sizes along x and y and their errors: the scales are s e^(-p) and s e^p."""
+    p = fit.distortion.p
+    sizes = (size * math.exp(-p), size * math.exp(p))
+    both = fit.covariance[np.ix_((2, 4), (2, 4))]
+    x, y = (
+        v * birge * math.sqrt(both[1, 1] + both[0, 0] + 2 * sign * both[0, 1])
+        for v, sign in zip(sizes, (1, -1), strict=True)
+    )
+    return sizes, (x, y)
+
+
+def _size_error(fit: RingFit, size: float, birge: float, corrected: bool) -> float:
+    """That of one size; what a calibrated ellipse leaves is its error, and as much of one of it."""
+    relative = birge * float(fit.sigmas[4] / fit.free[4])
+    if not corrected:
+        return size * relative
+    return size * math.hypot(relative, (fit.distortion.ratio - 1) / 2)
 
 
 def _table(fit: RingFit, used: ReferenceLines) -> NDArray[np.void]:
