@@ -33,6 +33,8 @@ QUEUES = {
     "htcondor": "HTCondorCluster", "oar": "OARCluster",
 }  # fmt: skip
 """Batch systems and what they are called in dask-jobqueue."""
+_PROJECT = dict.fromkeys(("sge", "lsf", "oar"), "project")
+"""What they call an account."""
 CONNECT_S = 30.0
 POLL_S = 0.5
 """How often a task looks whether it should stop."""
@@ -40,6 +42,8 @@ START_S = 300.0
 """A worker process that has not begun by then is given up."""
 COUNT_S = 5.0
 LEAST_BYTES = 1_000_000_000
+_OWN_BYTES = 200_000_000
+"""Of a Dask worker itself, beside the processes that work on its files."""
 _TOLD = ("begin", "step")
 _ENDING = frozenset({"closing", "closed", "stopping", "stopped", "failed"})
 """States of a Dask worker whose file is another's by now: two should not work on it for long."""
@@ -174,7 +178,13 @@ def _queued(kind: str, jobs: int, job: JobSettings) -> Any:
             f"{kind}: no {' and no '.join(missing)} of a job: set jobqueue.{kind}."
             f"{missing[0]} in ~/.config/dask/jobqueue.yaml, or give a JobSettings"
         )
-    cluster = getattr(jobqueue, QUEUES[kind])(**asked)
+    words = {_PROJECT.get(kind, name) if name == "account" else name: asked[name] for name in asked}
+    # Two runs of one login node must not fight for the port of the dashboard.
+    options = {"dashboard_address": ":0", **(config.get(f"jobqueue.{kind}.scheduler-options", {}))}
+    try:
+        cluster = getattr(jobqueue, QUEUES[kind])(**words, scheduler_options=options)
+    except (ValueError, TypeError) as error:
+        raise ParameterError(f"{kind}: {str(error).splitlines()[0]}") from error
     cluster.scale(jobs=jobs)
     return cluster
 
@@ -390,7 +400,8 @@ def _fitted(job: Job, here: Any) -> Job:
     limit = getattr(getattr(here, "memory_manager", None), "memory_limit", None)
     if not limit:
         return job
-    share = max(LEAST_BYTES, int(limit) // max(1, int(here.state.nthreads)))
+    share = (int(limit) - _OWN_BYTES) // max(1, int(here.state.nthreads))
+    share = max(LEAST_BYTES, share)
     return replace(job, memory_bytes=min(share, job.memory_bytes or share))
 
 

@@ -29,6 +29,7 @@ from py4DSTEM.stream.progress import ProgressHook, reporter
 __all__ = [
     "RunSettings",
     "RunSummary",
+    "limits_of",
     "memory_cap",
     "memory_share",
     "run_recipe",
@@ -313,7 +314,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.text = self.recipe.text()
         self.again = steps_again(self.recipe, self.settings)
-        self.limits_of = _limits_of(self.recipe)
+        self.limits_of = limits_of(self.recipe)
         self.share = memory_share(self.settings)
         self.threads = max(1, RunOptions().worker_count() // self.settings.workers)
 
@@ -540,7 +541,7 @@ def memory_cap(share: int, limits: RecipeLimits, workers: int) -> int:
     return cap
 
 
-def _limits_of(recipe: Recipe) -> Callable[[str], RecipeLimits]:
+def limits_of(recipe: Recipe) -> Callable[[str], RecipeLimits]:
     """The limits of a file, with what overrides say of them."""
     start, general = "limits.", recipe.limits
     some = [o for o in recipe.override if any(key.startswith(start) for key in o.set)]

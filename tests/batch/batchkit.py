@@ -98,6 +98,7 @@ class Disturbed:
         self._program = f"{FAULTY}; from py4DSTEM.cli import main; sys.exit(main())"
         self._environment = {**os.environ, "STAGE_LOG": str(log), "SLOW_STEP_S": str(slow_s)}
         self._workers: set[int] = set()
+        self._left: list[subprocess.Popen[bytes]] = []
         self.said = ""
 
     def start(self, *words: str) -> subprocess.Popen[bytes]:
@@ -139,6 +140,7 @@ class Disturbed:
             if process.poll() is None:
                 cluster.scheduler.kill()
                 self.killed["scheduler"] += 1
+                self._left.append(cluster.worker)
             return self._end(process)
 
     def run_on_cluster(self, lanes: int = 1) -> int:
@@ -171,7 +173,9 @@ class Disturbed:
         return self.stages() - stages
 
     def orphans(self, within_s: float = 5.0) -> list[int]:
-        """Workers that are alive though their runner is not."""
+        """Workers that are alive though their runner or Dask worker is not."""
+        for worker in self._left:
+            worker.wait(60)
         until = time.monotonic() + within_s
         while (alive := [pid for pid in self._workers if _alive(pid)]) and time.monotonic() < until:
             time.sleep(0.05)
@@ -208,7 +212,8 @@ class Cluster:
     def __exit__(self, *what: object) -> None:
         if self.scheduler.poll() is None:  # otherwise the worker is to end by itself
             self.worker.kill()
-        self.scheduler.kill()
+            self.worker.wait()
+            self.scheduler.kill()
         self.scheduler.wait()
 
 

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from py4DSTEM.batch import cluster as room
 from py4DSTEM.batch.cluster import JobSettings, open_client
 from py4DSTEM.batch.rundir import RunDirectory
 from py4DSTEM.batch.runner import run_recipe
+from py4DSTEM.batch.worker import Job
 from py4DSTEM.errors import ClusterError, DependencyMissing, ParameterError
 from py4DSTEM.testing.operations import arrays_of, tiny_cube
 
@@ -91,15 +93,21 @@ def test_a_dask_worker_that_is_killed_costs_no_file(client, files):
 
 FAULTY = """
 import os, sys, time
+import numpy as np
 from py4DSTEM.batch import worker
-before = worker.process
+from py4DSTEM.recipe import execute
+before, opened = worker.process, execute.open_input
 def process(job, say, stop):
     if job.source.endswith("a.h5"):
-        if {crash!r}:
+        if {what!r} == "crash":
             os.abort()
-        time.sleep(60)
+        if {what!r} == "hang":
+            time.sleep(60)
     before(job, say, stop)
-worker.process = process
+def open_input(recipe, path):
+    kept = np.ones(190_000_000) if {what!r} == "eat" else None
+    return opened(recipe, path)
+worker.process, execute.open_input = process, open_input
 worker.main()
 """
 
@@ -121,9 +129,9 @@ def on_every_worker(client, command, patience_s):
 def faulty(client, tmp_path):
     """Let the worker processes of the cluster do something bad with the first file."""
 
-    def use(crash, patience_s):
+    def use(what, patience_s=60.0):
         path = tmp_path / "faulty.py"
-        path.write_text(textwrap.dedent(FAULTY.format(crash=crash)))
+        path.write_text(textwrap.dedent(FAULTY.format(what=what)))
         on_every_worker(client, (sys.executable, str(path)), patience_s)
 
     yield use
@@ -131,16 +139,48 @@ def faulty(client, tmp_path):
 
 
 def test_a_file_that_crashes_is_one_red_row(client, files, faulty):
-    faulty(crash=True, patience_s=60.0)
+    faulty("crash")
     summary = run(files, "out", client=client)
     assert [row.state for row in summary.files] == ["failed", "failed", "done"]
     assert "died (signal 6)" in summary.files[0].error
 
 
 def test_a_process_that_never_begins_is_given_up(client, files, faulty):
-    faulty(crash=False, patience_s=12.0)
+    faulty("hang", patience_s=12.0)
     summary = run(files, "out", client=client)
     assert [row.state for row in summary.files] == ["failed", "failed", "done"]
+
+
+def test_memory_is_limited_there_too(client, files, faulty):
+    """Each file takes 1.5 GB: of 2 GB for two at the same time that is too much, of 4 it is not."""
+    faulty("eat")
+    summary = run(files, "out", client=client, memory="2 GB")
+    assert [row.cause for row in summary.files] == ["memory", "damaged", "memory"]
+    faulty("eat")
+    summary = run(files, "out", client=client, memory="5 GB", resume=True)
+    assert [row.state for row in summary.files] == ["done", "failed", "done"]
+
+
+def there(limit, threads):
+    """A Dask worker, of which only the memory counts."""
+    manager = SimpleNamespace(memory_limit=limit)
+    return SimpleNamespace(memory_manager=manager, state=SimpleNamespace(nthreads=threads))
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "threads", "given"),
+    [(None, 8_200_000_000, 4, 2_000_000_000), (3_000_000_000, 8_200_000_000, 4, 2_000_000_000),
+     (1_500_000_000, 8_200_000_000, 4, 1_500_000_000), (1_500_000_000, None, 4, 1_500_000_000),
+     (None, 2_000_000_000, 8, 1_000_000_000), (None, None, 1, None)],
+)  # fmt: skip
+def test_memory_of_a_file_is_what_is_allowed_and_there(asked, limit, threads, given):
+    job = Job("", "a.h5", "out", memory_bytes=asked)
+    assert room._fitted(job, there(limit, threads)).memory_bytes == given
+
+
+def test_no_more_files_than_the_memory_is_enough_for(client):
+    assert room.ClusterPool(client, 1).size == 2
+    assert room.ClusterPool(client, 1, 1_900_000_000).size == 1
 
 
 def test_cancel_ends_the_run_to_be_resumed(client, files):
@@ -176,10 +216,39 @@ def test_a_batch_system_gets_what_was_asked_for():
     pytest.importorskip("dask_jobqueue")
     with pytest.raises(ParameterError, match=r"slurm: .*jobqueue.yaml"), open_client("slurm"):
         pass
-    settings = JobSettings(cores=4, memory="8 GB", walltime="01:00:00")
+    settings = JobSettings(4, "8 GB", "01:00:00", queue="gpu", account="em7")
     with room._queued("slurm", 0, settings) as made:
-        script = made.job_script()
-    assert "--cpus-per-task=4" in script and "-t 01:00:00" in script and "--mem=8G" in script
+        script, address = made.job_script(), made.scheduler_address
+    asked = {line.removeprefix("#SBATCH ") for line in script.splitlines() if "#SBATCH" in line}
+    assert asked >= {"-n 1", "--cpus-per-task=4", "--mem=8G", "-t 01:00:00", "-p gpu", "-A em7"}
+    command = script.splitlines()[-1] or script.splitlines()[-2]
+    assert command.startswith(f"{sys.executable} -m distributed.cli.dask_worker {address} ")
+    count, threads = (int(word_after(command, f"--{name}")) for name in ("nworkers", "nthreads"))
+    assert count * threads == 4
+
+
+def word_after(text, option):
+    words = text.split()
+    return words[words.index(option) + 1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("pbs", "#PBS -A em7"), ("sge", "#$ -P em7"), ("lsf", "#BSUB -P em7"),
+     ("oar", "#OAR --project em7")],
+)  # fmt: skip
+def test_an_account_has_other_names_elsewhere(kind, line):
+    pytest.importorskip("dask_jobqueue")
+    settings = JobSettings(2, "4 GB", "01:00:00", account="em7")
+    with room._queued(kind, 0, settings) as made:
+        assert line in made.job_script().splitlines()
+
+
+def test_what_a_batch_system_does_not_know_is_said():
+    pytest.importorskip("dask_jobqueue")
+    settings = JobSettings(2, "4 GB", walltime="01:00:00")
+    with pytest.raises(ParameterError, match=r"htcondor: .*walltime"):
+        room._queued("htcondor", 0, settings)
 
 
 def test_settings_that_are_not_given_are_left_to_the_configuration():

@@ -43,6 +43,26 @@ def test_a_hundred_files_of_which_twelve_are_bad(tmp_path: Path) -> None:
     assert not leftovers(tmp_path / "out")
 
 
+def test_a_scheduler_that_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    scans = [write_scan(tmp_path / f"s{k}.h5", k) for k in range(4)]
+    recipe = tmp_path / "look.toml"
+    recipe.write_text(RECIPE)
+    run_recipe(recipe, scans, tmp_path / "calm")
+    night = Disturbed(recipe, scans, tmp_path / "out", log=tmp_path / "stages", slow_s=0.5)
+    assert night.run_without_scheduler(0.6) == 2
+    assert night.said.strip() == (
+        "error: the scheduler of the cluster is gone; start it, then go on with --resume "
+        "(resume=True)"
+    )
+    states = [row.state for row in RunDirectory(tmp_path / "out").files()]
+    assert set(states) <= {"done", "waiting"} and "waiting" in states
+    assert night.run_on_cluster() == 0
+    assert_same(tmp_path / "calm", tmp_path / "out")
+    assert night.stages_again(stages=8) <= 1
+    assert not night.orphans()
+
+
 def test_killed_again_and_again(tmp_path: Path) -> None:
     scans = [write_scan(tmp_path / f"s{k}.h5", k) for k in range(3)]
     recipe = tmp_path / "look.toml"

@@ -21,9 +21,15 @@ from py4DSTEM.batch.dry import dry_run
 from py4DSTEM.batch.inputs import find_inputs
 from py4DSTEM.batch.lock import locked, owner
 from py4DSTEM.batch.rundir import RunDirectory
-from py4DSTEM.batch.runner import RunSettings, run_recipe, with_settings
+from py4DSTEM.batch.runner import (
+    RunSettings,
+    limits_of,
+    memory_cap,
+    run_recipe,
+    with_settings,
+)
 from py4DSTEM.errors import CorruptFile, ParameterError, StoreError
-from py4DSTEM.recipe.read import read_recipe
+from py4DSTEM.recipe.read import read_recipe, recipe_from_text
 
 Scans = tuple[Path, ...]
 
@@ -138,6 +144,39 @@ def test_crash_hang_and_hunger_are_rows(recipe: Path, scans: Scans, tmp_path: Pa
     tries = {Path(row.source).stem: row.attempts for row in done.files}
     assert tries["crash"] == 2 and tries["once"] == 2 and tries["eat"] == 1
     assert len(done.done) == 4
+
+
+@pytest.mark.usefixtures("faulty")
+def test_limits_of_some_files(recipe: Path, scans: Scans, tmp_path: Path) -> None:
+    faults = [Path(shutil.copy(scans[0], tmp_path / f"{n}.h5")) for n in ("hang", "crash")]
+    text = recipe.read_text().replace("[output]", "[limits]\nretries = 0\n[output]") + (
+        '[[override]]\nmatch = "hang*"\nset = { "limits.timeout_min" = 0.05 }\n'
+        '[[override]]\nmatch = "crash*"\nset = { "limits.retries" = 1 }\n'
+        '[[override]]\nmatch = "*crash*"\nset = { "limits.on_error" = "stop" }\n'
+    )
+    recipe.write_text(text)
+    done = run_recipe(recipe, [*faults, *scans], tmp_path / "out")
+    rows = {Path(row.source).stem: row for row in done.files}
+    assert rows["hang"].cause == "timeout" and "not done after 3 s" in rows["hang"].error
+    assert rows["hang"].attempts == 1 and rows["crash"].attempts == 2
+    # The file that stops the run is tried once more at its end.
+    assert [row.state for row in done.files] == ["failed", "failed", "done", "done", "done"]
+
+
+def test_memory_of_some_files() -> None:
+    step = '[[step]]\nuse = "mean-pattern"\n'
+    text = (
+        f'schema = 1\n{step}[limits]\nmemory_gb = 2\nretries = 3\n[[override]]\nmatch = "big*"\n'
+        'set = { "limits.memory_gb" = 6 }\n[[override]]\nmatch = "*_small*"\n'
+        'set = { "limits.memory_gb" = 1.5, "limits.timeout_min" = 9 }\n'
+    )
+    limits = limits_of(recipe_from_text(text))
+    assert (limits("/d/a.h5").memory_gb, limits("/d/big.h5").memory_gb) == (2, 6)
+    small = limits("/d/big_small.h5")
+    assert (small.memory_gb, small.timeout_min, small.retries) == (1.5, 9, 3)
+    share = 4_000_000_000
+    caps = [memory_cap(share, limits(name), 1) for name in ("a", "big", "big_small")]
+    assert caps == [2_000_000_000, 4_000_000_000, 1_500_000_000]
 
 
 @pytest.mark.usefixtures("faulty")
