@@ -21,8 +21,11 @@ class FileList(QtWidgets.QWidget):
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self.setAcceptDrops(True)
+        self.names: tuple[str, ...] = ()
+        """What is on the list, in its order."""
         self.list = QtWidgets.QListWidget()
         self.list.setToolTip("Files, and patterns such as data/**/*.h5; drop files here.")
+        self.list.setUniformItemSizes(True)  # there may be thousands
         modes = QtWidgets.QAbstractItemView.SelectionMode
         self.list.setSelectionMode(modes.ExtendedSelection)
         self.list.setTextElideMode(Qt.TextElideMode.ElideLeft)
@@ -42,23 +45,19 @@ class FileList(QtWidgets.QWidget):
         column.addWidget(self.list, 1)
         column.addLayout(row)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """In their order."""
-        items = (self.list.item(k) for k in range(self.list.count()))
-        return tuple(item.text() for item in items if item is not None)
-
     def add(self, *names: str) -> None:
         """More names; those that are there stay where they are."""
         known = set(self.names)
-        new = [name for name in dict.fromkeys(names) if name and name not in known]
-        self.list.addItems(new)
+        new = tuple(name for name in dict.fromkeys(names) if name and name not in known)
         if new:
+            self.names += new
+            self.list.addItems(new)
             self.changed.emit()
 
     def set_names(self, *names: str) -> None:
         """Other names."""
         self.list.clear()
+        self.names = ()
         self.add(*names)
 
     def choose(self) -> None:
@@ -68,8 +67,8 @@ class FileList(QtWidgets.QWidget):
 
     def remove(self) -> None:
         """Take what is chosen off the list."""
-        for item in self.list.selectedItems():
-            self.list.takeItem(self.list.row(item))
+        gone = {item.text() for item in self.list.selectedItems()}
+        self.set_names(*(name for name in self.names if name not in gone))
         self.changed.emit()
 
     def _add_pattern(self) -> None:

@@ -182,7 +182,8 @@ def line_of(row: FileRow) -> Line:
     beyond = [v for v in verdicts_of(row.qc) if v.level != "ok"]
     level = _level(row)
     sign = "▲" if row.state == "done" and beyond else _SIGNS[row.state]
-    note = "; ".join(filter(None, (row.error, *(v.message for v in beyond), row.note)))
+    error = row.error.removeprefix(f"{row.source}: ")
+    note = "; ".join(filter(None, (error, *(v.message for v in beyond), row.note)))
     cells = (
         f"{sign} {row.state}",
         os.path.basename(row.source.rstrip("/")) or row.source,
