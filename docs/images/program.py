@@ -166,9 +166,66 @@ def tools(camera: Photographer, folder: Path) -> None:
     camera.panel("import", 620)
     camera.shoot("program_import", camera.window.panels["import"])
     raw.unlink()
+    batch(camera, folder)
     theme.apply("light")
     camera.panel("strain", 640)
     camera.shoot("program_light")
+
+
+RUN = """schema = 1
+name = "strained films"
+
+[[step]]
+use = "quality"
+name = "quality"
+
+[[step]]
+use = "mean-pattern"
+name = "mean"
+
+[[step]]
+use = "measure-probe"
+name = "probe"
+of = "mean"
+
+[[step]]
+use = "find-bragg-disks"
+name = "bragg"
+probe = { result = "probe" }
+edge_px = 4
+
+[limits]
+timeout_min = 60
+
+[qc]                             # beyond these, a row is yellow or red
+bragg_peaks_median = { min = 4 }
+"quality.dose_per_pattern" = { min = 2000 }
+"""
+
+
+def batch(camera: Photographer, folder: Path) -> None:
+    """A run over files, of which one is dim and one is cut off."""
+    place = Path(tempfile.mkdtemp())
+    files = []
+    for k in range(7):
+        scan = py4DSTEM.simulate.strained_lattice(
+            (12, 14), (96, 96), dose=1850 if k == 3 else 20000, seed=k
+        )
+        files.append(place / f"film_{17 + k:03d}.h5")
+        py4DSTEM.save(files[-1], scan.cube)
+    files[5].write_bytes(files[5].read_bytes()[:3000])
+    panel = camera.panel("batch", 640)
+    panel.editor.show_text(RUN, "films.toml")
+    panel.files.set_names(*map(str, files))
+    panel.out.setText(str(place / "out"))
+    panel.workers.setValue(2)
+    camera.wait(lambda: panel.editor.found is not None)
+    panel.run()
+    camera.wait(lambda: panel.seen is not None and panel.seen.ended > 3)
+    camera.wait(lambda: panel.run_ is None and panel.seen.ended == len(files), 300)
+    panel.out.blockSignals(True)
+    panel.out.setText("results")
+    camera.shoot("program_batch")
 
 
 if __name__ == "__main__":
