@@ -208,7 +208,8 @@ def _known(phase: Float, mask: ArrayLike | None) -> Bool:
     wanted = np.asarray(mask, bool)
     if wanted.shape != known.shape:
         raise ShapeError(f"the mask is {wanted.shape}, the images are {known.shape}")
-    return known & wanted
+    both: Bool = known & wanted
+    return both
 
 
 def _seen(known: Bool, shift_px: Pair) -> Bool:
