@@ -17,7 +17,7 @@ from py4DSTEM.process.calibrate.curl import scan_steps
 from py4DSTEM.process.virtual import virtual_images
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["Parallax", "measure_parallax"]
+__all__ = ["CellImages", "Parallax", "measure_parallax", "start_matrix", "transformed"]
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -108,7 +108,7 @@ class Parallax:
 
 
 @dataclass(frozen=True, eq=False)
-class _Images:
+class CellImages:
     """Virtual images in Fourier space, with the cell of the bright disk that each belongs to."""
 
     waves: Complex
@@ -141,7 +141,7 @@ def measure_parallax(cube: Cube, *, options: RunOptions | None = None) -> Parall
     mean of the others, moved by the matrix so far.
     """
     images = _images(cube, options)
-    matrix = _start(images)
+    matrix = start_matrix(images)
     for _ in range(_ROUNDS):
         shifts = _registered(images, matrix)
         matrix, covariance, shifts = _linear_fit(images, shifts)
@@ -156,7 +156,7 @@ def measure_parallax(cube: Cube, *, options: RunOptions | None = None) -> Parall
     return found
 
 
-def _images(cube: Cube, options: RunOptions | None) -> _Images:
+def _images(cube: Cube, options: RunOptions | None) -> CellImages:
     beam = find_beam(cube)
     if beam.radius_px < 3:
         raise ParameterError(
@@ -177,12 +177,12 @@ def _images(cube: Cube, options: RunOptions | None) -> _Images:
     k = np.stack([offset[label == n].mean(axis=0) for n in kept])
     if cube.calibration.ellipse is not None:
         k = k @ cube.calibration.ellipse.correction().T
-    return _transformed(stack, cells[kept], k, scan_steps(cube.calibration))
+    return transformed(stack, cells[kept], k, scan_steps(cube.calibration))
 
 
-def _transformed(
+def transformed(
     stack: Float, cells: NDArray[np.int64], k_px: Float, steps: tuple[float, float]
-) -> _Images:
+) -> CellImages:
     stack = np.nan_to_num(stack)
     counts = stack.mean(axis=(1, 2))
     if (counts <= 0).any():
@@ -194,10 +194,10 @@ def _transformed(
     unit = math.sqrt(math.prod(steps))
     axes = (np.fft.fftfreq(n, step / unit) for n, step in zip(shape, steps, strict=True))
     q = np.stack(np.meshgrid(*axes, indexing="ij"))
-    return _Images(waves, cells, k_px, q)
+    return CellImages(waves, cells, k_px, q)
 
 
-def _start(images: _Images) -> Float:
+def start_matrix(images: CellImages) -> Float:
     """The matrix from neighbouring cells, whose images are displaced by less than a cell's worth.
 
     All pairs with the same difference of cells are displaced alike: their cross-spectra add up.
@@ -236,7 +236,7 @@ def _peak(correlation: Float, spacing: Float) -> Float:
     return place
 
 
-def _registered(images: _Images, matrix: Float) -> Float:
+def _registered(images: CellImages, matrix: Float) -> Float:
     """Displacement of each image (n, 2): what the matrix says, and one step of least squares.
 
     The step compares each image with the mean of the others, all moved back by the matrix.
@@ -263,7 +263,7 @@ def _registered(images: _Images, matrix: Float) -> Float:
     return result
 
 
-def _linear_fit(images: _Images, shifts: Float) -> tuple[Float, Float, Float]:
+def _linear_fit(images: CellImages, shifts: Float) -> tuple[Float, Float, Float]:
     """Matrix, covariance from the scatter, and the displacements less their common offset."""
     design = np.column_stack([images.k_px, np.ones(len(shifts))])
     solution: Float = np.asarray(np.linalg.lstsq(design, shifts, rcond=None)[0], np.float64)

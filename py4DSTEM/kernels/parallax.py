@@ -1,0 +1,216 @@
+"""Images of bright-field pixels: how well aberrations align them, and their sum on a finer grid."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._jit import njit
+from .api import Float
+
+__all__ = ["PARTS", "aligned_sums", "scatter_images"]
+
+PARTS = (
+    ("C10", "a"), ("turn", "a"), ("C12", "a"), ("C12", "b"), ("C21", "a"), ("C21", "b"),
+    ("C23", "a"), ("C23", "b"), ("C30", "a"),
+)  # fmt: skip
+"""What the coefficients stand for, in this order; "turn" is the antisymmetric linear part."""
+
+
+def aligned_sums(
+    images: NDArray[np.complex64], k: Float, q: Float, coefficients: Float, edge: float
+) -> tuple[NDArray[np.complex128], Float, Float, NDArray[np.complex128], Float, Float]:
+    """Sums over bright-field pixels of Fourier components of their images.
+
+    Parameters
+    ----------
+    images : (m, n) complex64
+        Component q of the image of pixel k.
+    k, q : (n, 2), (m, 2) float64
+        Wavelength times the vectors in detector axes, rad.
+    coefficients : (P,) float64
+        In wavelengths, in the order of `PARTS`; the first P of them.
+    edge : float
+        Radius of the aperture (rad): only pixels count whose ``k + q`` and ``k − q`` lie within.
+
+    Returns
+    -------
+    cross : (m,) complex128
+        ``Σ T* d``; T is ``a exp(ip)`` with ``p = π [χ(k+q) − χ(k−q)]`` and
+        ``a = sin(π [χ(k+q) + χ(k−q) − 2χ(k)])``, of rms one over k; ``a = 1`` up to the first order.
+    count, power : (m,) float64
+        Pixels that count, and their ``Σ |d|²``.
+    slopes : (m, P) complex128
+        ``Σ (∂T/∂c)* d``, a held fixed.
+    means : (m, P) float64
+        ``Σ ∂p/∂c |T|²``.
+    squares : (m, P, P) float64
+        ``Σ ∂p/∂c ∂p/∂c' |T|²``.
+    """
+    m, parts = len(q), len(coefficients)
+    out = (
+        np.zeros(m, np.complex128), np.zeros(m), np.zeros(m),
+        np.zeros((m, parts), np.complex128), np.zeros((m, parts)), np.zeros((m, parts, parts)),
+    )  # fmt: skip
+    _aligned_sums(images, k, q, coefficients, edge, *out)
+    return out
+
+
+@njit(nogil=True, cache=True)
+def _chi(x: float, y: float, c: Float) -> float:
+    """χ of what is of the second order or higher."""
+    r2 = x * x + y * y
+    total = c[4] * r2 * x + c[5] * r2 * y
+    total += c[6] * (x * x - 3 * y * y) * x + c[7] * (3 * x * x - y * y) * y
+    total /= 3
+    if len(c) > 8:
+        total += c[8] * r2 * r2 / 4
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _odd(kx: float, ky: float, qx: float, qy: float, out: Float) -> None:
+    """``[b(k+q) − b(k−q)] / 2`` of every part."""
+    out[0] = kx * qx + ky * qy
+    out[1] = kx * qy - ky * qx
+    out[2] = kx * qx - ky * qy
+    out[3] = kx * qy + ky * qx
+    if len(out) > 4:
+        q2 = qx * qx + qy * qy
+        k2, kq = kx * kx + ky * ky, out[0]
+        out[4] = (qx * k2 + 2 * kx * kq + qx * q2) / 3
+        out[5] = (qy * k2 + 2 * ky * kq + qy * q2) / 3
+        out[6] = (3 * qx * (kx * kx - ky * ky) - 6 * qy * kx * ky
+                  + qx * qx * qx - 3 * qx * qy * qy) / 3  # fmt: skip
+        out[7] = (3 * qy * (kx * kx - ky * ky) + 6 * qx * kx * ky
+                  + 3 * qx * qx * qy - qy * qy * qy) / 3  # fmt: skip
+        if len(out) > 8:
+            out[8] = (k2 + q2) * kq
+
+
+@njit(nogil=True, cache=True)
+def _amplitudes(k: Float, q: Float, c: Float, inside: NDArray[np.intp], out: Float) -> None:
+    """a of the pixels that count, of rms one."""
+    if len(c) <= 4:
+        out[: len(inside)] = 1.0
+        return
+    qx, qy = q
+    linear = c[0] * (qx * qx + qy * qy) + c[2] * (qx * qx - qy * qy) + 2 * c[3] * qx * qy
+    total = 0.0
+    for j, n in enumerate(inside):
+        kx, ky = k[n]
+        even = _chi(kx + qx, ky + qy, c) + _chi(kx - qx, ky - qy, c) - 2 * _chi(kx, ky, c)
+        out[j] = math.sin(math.pi * (linear + even))
+        total += out[j] * out[j]
+    scale = math.sqrt(total / max(1, len(inside)))
+    for j in range(len(inside)):
+        out[j] = out[j] / scale if scale > 1e-6 else 1.0
+
+
+@njit(nogil=True, cache=True)
+def _aligned_sums(  # noqa: PLR0913  (arrays that are filled)
+    images: NDArray[np.complex64],
+    k: Float,
+    q: Float,
+    c: Float,
+    edge: float,
+    cross: NDArray[np.complex128],
+    count: Float,
+    power: Float,
+    slopes: NDArray[np.complex128],
+    means: Float,
+    squares: Float,
+) -> None:
+    parts, edge2 = len(c), edge * edge
+    odd, a, inside = np.empty(parts), np.empty(len(k)), np.empty(len(k), np.intp)
+    for m in range(len(q)):
+        qx, qy = q[m]
+        size = 0
+        for n in range(len(k)):
+            kx, ky = k[n]
+            plus = (kx + qx) ** 2 + (ky + qy) ** 2
+            minus = (kx - qx) ** 2 + (ky - qy) ** 2
+            if max(plus, minus) < edge2:
+                inside[size] = n
+                size += 1
+        count[m] = size
+        _amplitudes(k, q[m], c, inside[:size], a)
+        for j in range(size):
+            n = inside[j]
+            _odd(k[n, 0], k[n, 1], qx, qy, odd)
+            p = 0.0
+            for s in range(parts):
+                p += c[s] * odd[s]
+            p *= 2 * math.pi
+            d = np.complex128(images[m, n])
+            power[m] += d.real * d.real + d.imag * d.imag
+            turned = a[j] * complex(math.cos(p), -math.sin(p)) * d
+            cross[m] += turned
+            for s in range(parts):
+                slope = 2 * math.pi * odd[s]
+                slopes[m, s] += -1j * slope * turned
+                weighted = slope * a[j] * a[j]
+                means[m, s] += weighted
+                for t in range(s + 1):
+                    squares[m, s, t] += weighted * 2 * math.pi * odd[t]
+        for s in range(parts):
+            for t in range(s):
+                squares[m, t, s] = squares[m, s, t]
+
+
+def scatter_images(
+    images: NDArray[np.float32],
+    weights: Float,
+    shifts: Float,
+    upsampling: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Add images, each moved back by its displacement, onto a finer grid.
+
+    Parameters
+    ----------
+    images : (n, Rx, Ry) float32
+    weights : (n,) float64
+    shifts : (n, 2) float64
+        Displacement of each image in its pixels.
+    upsampling : int
+        Pixels of the grid per pixel of the images; pixel 0 of both lie at the same place.
+
+    Returns
+    -------
+    total, density : (upsampling Rx, upsampling Ry) float64
+        ``Σ w I`` and ``Σ w`` of what falls into each pixel, shared between the four nearest in
+        proportion to their closeness.
+    """
+    u, (_, nx, ny) = upsampling, images.shape
+    total = np.zeros((2, u, u, nx, ny))
+    _scatter(images, weights, shifts, u, total[0], total[1])
+    # Phases of the fine grid are kept apart while adding, so that rows are contiguous.
+    fine = total.transpose(0, 3, 1, 4, 2).reshape(2, u * nx, u * ny)
+    return fine[0], fine[1]
+
+
+@njit(nogil=True, cache=True)
+def _scatter(
+    images: NDArray[np.float32], weights: Float, shifts: Float, u: int, total: Float, density: Float
+) -> None:
+    count, nx, ny = images.shape
+    for n in range(count):
+        w = weights[n]
+        if w <= 0:
+            continue
+        x, y = -u * shifts[n, 0], -u * shifts[n, 1]
+        x0, y0 = math.floor(x), math.floor(y)
+        for dx in range(2):
+            for dy in range(2):
+                share = w * abs(1 - dx - (x - x0)) * abs(1 - dy - (y - y0))
+                px, ax = (x0 + dx) // u, (x0 + dx) % u
+                py, ay = (y0 + dy) // u, (y0 + dy) % u
+                first, last = max(0, -py), min(ny, ny - py)
+                for i in range(max(0, -px), min(nx, nx - px)):
+                    into, seen = total[ax, ay, i + px], density[ax, ay, i + px]
+                    row = images[n, i]
+                    for j in range(first, last):
+                        into[j + py] += share * row[j]
+                        seen[j + py] += share

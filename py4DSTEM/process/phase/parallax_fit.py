@@ -1,0 +1,391 @@
+"""Aberrations and rotation that align the images of bright-field pixels.
+
+Pixel k sees component q of a thin phase object as ``2 φ(q) sin(h) exp(ip)`` wherever ``k ± q`` lie
+within the aperture, with p the odd and h the even part of ``2πχ/λ`` about k.  p is linear in the
+aberrations, ``p = −2π q·s`` with s the displacement of the image.  φ(q) is solved for, each
+component on its own, and the coefficients follow by Gauss and Newton's method on what is left
+(variable projection).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.core.aberrations import Aberrations
+from py4DSTEM.errors import SolveError
+from py4DSTEM.process.calibrate.parallax import start_matrix, transformed
+from py4DSTEM.process.phase.parallax_search import best_turned_defocus, strongest
+from py4DSTEM.process.phase.parallax_stack import BrightField, grouped
+from py4DSTEM.stream.parallel import in_threads
+
+__all__ = ["Alignment", "align", "displacements_A"]
+
+Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+_ACROSS_COARSE = 9
+_ACROSS_FINE = 18
+_REACHES = (0.12, 0.25, 0.5)  # highest frequency, cycles per scan step, from coarse to fine
+_ROUNDS = 12
+_SETTLED = 0.02  # sigma
+_FARTHEST = 0.35  # of the scan: the largest displacement that is tried
+_FEWEST_PIXELS = 8
+_RINGS = 12
+_LEAST_QUALITY = 0.2  # of the median: pixels below are left out
+_PARTS = {1: 4, 2: 8, 3: 9}  # by order: of kernels.parallax.PARTS
+_SWAP = np.eye(2)[::-1]
+_TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
+_LEAST_Z = 4.0
+_LEAST_SHIFT = 0.25  # scan steps, of the image that moves most
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """What aligns the images.
+
+    Parameters
+    ----------
+    parts : (P,) float64
+        Coefficients in Å by `kernels.parallax.PARTS`; that of the turn is 0.
+    covariance : (P, P) float64
+        Å²; that of the turn over C10 is the variance of the rotation.
+    rotation_rad : float
+    flip : bool
+    residual : float
+        What is left of the images' power (root), over all frequencies that were fitted.
+    groups : BrightField
+        The groups of pixels that were fitted.
+    quality : (n,) float64
+        Likeness of each group's image to the aligned mean, 1 where it is as expected.
+    """
+
+    parts: Float
+    covariance: Float
+    rotation_rad: float
+    flip: bool
+    residual: float
+    groups: BrightField
+    quality: Float
+
+    @property
+    def to_detector(self) -> Float:
+        """Matrix from scan to detector axes."""
+        return _to_detector(self.rotation_rad, self.flip)
+
+    @property
+    def aberrations(self) -> Aberrations:
+        from py4DSTEM.kernels.parallax import PARTS
+
+        pairs = zip(PARTS, self.parts, strict=False)
+        return Aberrations.from_cartesian({p: float(v) for p, v in pairs if p[0] != "turn"})
+
+    def turned(self) -> Alignment:
+        """The other solution: rotated by half a turn, aberrations of the opposite sign."""
+        angle = (self.rotation_rad + 2 * math.pi) % (2 * math.pi) - math.pi
+        return replace(self, parts=-self.parts, rotation_rad=angle)
+
+    def displacements_A(self, alpha: Float) -> Float:
+        """Displacement of the image at each angle, (n, 2) Å in scan axes."""
+        return displacements_A(self.aberrations, self.to_detector, alpha)
+
+
+def displacements_A(aberrations: Aberrations, to_detector: Float, alpha: Float) -> Float:
+    """``−∂χ/∂α`` in scan axes, (n, 2) Å."""
+    moved: Float = -aberrations.gradient(alpha[:, 0], alpha[:, 1]).T @ to_detector
+    return moved
+
+
+# ---- components ----------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _Waves:
+    """Components of windowed images: (m, n) at q (m, 2), cycles per Å in scan axes."""
+
+    values: NDArray[np.complex64]
+    q: Float
+    steps_A: Float
+    neighbours: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, groups: BrightField, shifts_A: Float) -> _Waves:
+        """Each image in a window that moves with it: nothing enters or leaves."""
+        from scipy import fft  # slow to import
+
+        steps = np.array(groups.optics.R_steps_A)
+        shape = groups.R_shape
+        windows = [_windows(n, shifts_A[:, a] / steps[a]) for a, n in enumerate(shape)]
+        seen = groups.images * windows[0][:, :, None] * windows[1][:, None, :]
+        waves = np.asarray(fft.rfft2(seen, workers=2))
+        qx, qy = fft.fftfreq(shape[0], steps[0]), fft.rfftfreq(shape[1], steps[1])
+        # The edge of the half plane is seen twice.
+        twice = (np.arange(len(qy)) == 0)[None, :] & (np.arange(shape[0]) > shape[0] // 2)[:, None]
+        highest = [np.abs(v).max() if len(v) % 2 == 0 else np.inf for v in (qx, qy)]
+        edge = (np.abs(qx) >= highest[0])[:, None] | (qy >= 0.5 / steps[1])[None, :]
+        rows, columns = np.nonzero(~twice & ~edge)
+        rows, columns = rows[1:], columns[1:]
+        values = np.ascontiguousarray(waves[:, rows, columns].T)
+        blocks = (fft.fftshift(np.arange(shape[0]))[rows] // 3) * 10_000 + columns // 3
+        neighbours = np.unique(blocks, return_inverse=True)[1]
+        return cls(values, np.stack([qx[rows], qy[columns]], 1), steps, neighbours.ravel())
+
+    def below(self, reach: float) -> _Waves:
+        """Frequencies up to so many cycles per step."""
+        kept = np.nonzero((np.abs(self.q * self.steps_A) <= reach).all(axis=1))[0]
+        return _Waves(self.values[kept], self.q[kept], self.steps_A, self.neighbours[kept])
+
+
+def _windows(size: int, shifts: Float) -> NDArray[np.float32]:
+    """Hann windows (n, size) that follow displacements and stay within the scan."""
+    middle, reach = (size - 1) / 2, float(np.abs(shifts).max())
+    half = max(size / 2 - reach, size / 4)
+    room = max(size / 2 - half, 0.0)
+    at = np.arange(size) - middle - np.clip(shifts, -room, room)[:, None]
+    window = np.where(np.abs(at) < half, np.cos(np.pi * at / (2 * half)) ** 2, 0.0)
+    return window.astype(np.float32)
+
+
+# ---- one step ------------------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class _State:
+    """Coefficients and the axes that they are in."""
+
+    parts: Float
+    rotation_rad: float
+    flip: bool
+
+    def absorbed(self) -> _State:
+        """The same with the antisymmetric part turned into a rotation."""
+        p = self.parts.copy()
+        linear = np.array([[p[0] + p[2], p[3] + p[1]], [p[3] - p[1], p[0] - p[2]]])
+        sign = -1.0 if np.trace(linear) < 0 else 1.0
+        delta = math.atan2(
+            sign * (linear[0, 1] - linear[1, 0]), sign * (linear[0, 0] + linear[1, 1])
+        )
+        symmetric = linear @ (math.cos(delta) * np.eye(2) + math.sin(delta) * _TURN).T
+        p[0], p[1] = np.trace(symmetric) / 2, 0.0
+        p[2], p[3] = (symmetric[0, 0] - symmetric[1, 1]) / 2, symmetric[0, 1]
+        return _State(p, self.rotation_rad + (-delta if self.flip else delta), self.flip)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of the kernel, with φ(q) solved for, and what is left of each component."""
+
+    cross: Complex
+    count: Float
+    power: Float
+    slopes: Complex
+    means: Float
+    squares: Float
+
+    @property
+    def model(self) -> Complex:
+        """2φ(q), as a mean of aligned components."""
+        return self.cross / np.maximum(self.count, 1)
+
+    @property
+    def left(self) -> Float:
+        """Mean |d − model|² of each component, degrees of freedom allowed for."""
+        rest = self.power - np.abs(self.cross) ** 2 / np.maximum(self.count, 1)
+        return np.maximum(rest, 0.0) / np.maximum(self.count - 1, 1)
+
+    def normal(self, weights: Float) -> tuple[Float, Float]:
+        """Normal matrix (P, P), and the score of each component (m, P)."""
+        count = np.maximum(self.count, 1)
+        spread = self.squares - np.einsum("mp,mr->mpr", self.means, self.means) / count[:, None,
+                                                                                        None]  # fmt: skip
+        matrix = np.einsum("m,mpr->pr", weights * np.abs(self.model) ** 2, spread)
+        across = self.slopes + 1j * self.means * self.model[:, None]
+        score = weights[:, None] * (self.model.conj()[:, None] * across).real
+        return matrix, score
+
+
+def _sums(waves: _Waves, groups: BrightField, state: _State) -> _Sums:
+    from py4DSTEM.kernels.parallax import aligned_sums
+
+    wavelength = groups.optics.wavelength_A
+    q = wavelength * waves.q @ _to_detector(state.rotation_rad, state.flip).T
+    edge = groups.edge - groups.optics.wavelength_A * max(groups.optics.Q_steps_A)
+    cuts = np.array_split(np.arange(len(q)), 4)
+
+    def part(index: NDArray[np.intp]) -> tuple[NDArray[np.generic], ...]:
+        return aligned_sums(
+            waves.values[index], groups.alpha, q[index], state.parts / wavelength, edge
+        )
+
+    found = in_threads(part, cuts)
+    joined = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
+    scale = 1 / wavelength
+    return _Sums(*joined[:3], joined[3] * scale, joined[4] * scale, joined[5] * scale**2)
+
+
+def _weights(sums: _Sums, waves: _Waves) -> Float:
+    """1 over what is left, by rings of frequency; 0 where too few pixels count."""
+    radius = np.hypot(*(waves.q * waves.steps_A).T)
+    ring = np.minimum((radius / (radius.max() + 1e-12) * _RINGS).astype(int), _RINGS - 1)
+    enough = sums.count >= _FEWEST_PIXELS
+    total = np.bincount(ring, enough * sums.left, _RINGS)
+    mean = total / np.maximum(np.bincount(ring, enough, _RINGS), 1)
+    at = mean[ring]
+    return np.divide(1.0, at, out=np.zeros_like(at), where=enough & (at > 0))
+
+
+# ---- the whole -----------------------------------------------------------------------------------
+def align(field: BrightField, order: int, flip: bool | None) -> Alignment:
+    """Aberrations up to an order, and the rotation; the half turn is chosen for underfocus.
+
+    Raises
+    ------
+    SolveError
+        The images are not displaced, or not as aberrations do it.
+    """
+    coarse, cells = grouped(field, _ACROSS_COARSE)
+    still = _Waves.of(coarse, np.zeros_like(coarse.alpha))
+    reaches = _reaches(still)
+    starts = [_neighbours(coarse, cells, flip), *_searched(coarse, still, flip)]
+    tried = [_refined(coarse, start, reaches) for start in starts]
+    # What aligns most of the same components is the better of the starts.
+    state = max(tried, key=lambda one: _aligned(still, coarse, one[0]))[0]
+    groups, _ = grouped(field, _ACROSS_FINE)
+    if order > 1:
+        state = replace(state, parts=np.pad(state.parts, (0, _PARTS[order] - 4)))
+    state, matrix, scores, waves, sums = _refined(groups, state, reaches)
+    quality = _quality(groups, waves, state, sums)
+    good = quality > _LEAST_QUALITY * np.median(quality)
+    if not good.all() and good.sum() > _FEWEST_PIXELS:
+        groups = groups.chosen(good)
+        state, matrix, scores, waves, sums = _refined(groups, state, _REACHES[-1:])
+    covariance = _covariance(matrix, scores, waves)
+    found = _alignment(state, covariance, groups, waves, sums)
+    _check(found)
+    return found if found.parts[0] < 0 else found.turned()
+
+
+def _neighbours(coarse: BrightField, cells: NDArray[np.int64], flip: bool | None) -> _State:
+    """From the displacements of neighbouring groups against one another."""
+    steps = coarse.optics.R_steps_A
+    images = transformed(coarse.images + 1.0, cells, coarse.alpha, steps)
+    linear = -(start_matrix(images) * math.sqrt(math.prod(steps))).T
+    if flip is None:
+        flip = bool(np.linalg.det(linear) < 0)
+    a, b, c, d = (linear @ (_SWAP if flip else np.eye(2))).ravel()
+    return _State(np.array([a + d, b - c, a - d, b + c]) / 2, 0.0, flip).absorbed()
+
+
+def _searched(coarse: BrightField, waves: _Waves, flip: bool | None) -> list[_State]:
+    """From all defocus and rotations, for each flip that is possible."""
+    chosen = strongest(waves.values)
+    farthest = _FARTHEST * float(min(np.array(coarse.R_shape) * waves.steps_A))
+    found = []
+    for one in (False, True) if flip is None else (flip,):
+        q = waves.q[chosen] @ (_SWAP if one else np.eye(2))
+        a, b, _ = best_turned_defocus(waves.values[chosen], coarse.alpha, q, farthest)
+        found.append(_State(np.array([a, b, 0.0, 0.0]), 0.0, one).absorbed())
+    return found
+
+
+def _reaches(waves: _Waves) -> tuple[float, ...]:
+    """Frequencies to go up to, step by step, the first of them with most of the signal."""
+    q = np.hypot(*(waves.q[strongest(waves.values)] * waves.steps_A).T)
+    first = max(_REACHES[0], 1.2 * float(np.percentile(q, 70)))
+    return (first, *(r for r in _REACHES if r > 1.2 * first), 0.5)[:3]
+
+
+def _aligned(waves: _Waves, groups: BrightField, state: _State) -> float:
+    """Share of the power that is in the aligned mean, every frequency counting alike."""
+    sums = _sums(waves, groups, replace(state, parts=state.parts[:4]))
+    enough = sums.count >= _FEWEST_PIXELS
+    share = np.abs(sums.cross) ** 2 / np.maximum(sums.count, 1)
+    return float(share[enough].sum())
+
+
+def _refined(
+    groups: BrightField, state: _State, reaches: tuple[float, ...]
+) -> tuple[_State, Float, Float, _Waves, _Sums]:
+    """Steps of least squares, with more and more frequencies."""
+    for reach in reaches:
+        shifts = displacements_A(
+            _aberrations(state), _to_detector(state.rotation_rad, state.flip), groups.alpha
+        )
+        waves = _Waves.of(groups, shifts).below(reach)
+        for _ in range(_ROUNDS):
+            sums = _sums(waves, groups, state)
+            matrix, scores = sums.normal(_weights(sums, waves))
+            step = np.linalg.lstsq(matrix, scores.sum(axis=0), rcond=1e-12)[0]
+            step *= _trust(step, groups, reach)
+            state = replace(state, parts=state.parts + step).absorbed()
+            if step @ matrix @ step < _SETTLED**2:
+                break
+    return state, matrix, scores, waves, sums
+
+
+def _trust(step: Float, groups: BrightField, reach: float) -> float:
+    """Factor that keeps a step below a quarter of the shortest period, at the rim of the disk."""
+    limit = 0.25 / reach * min(groups.optics.R_steps_A)
+    farthest = float(np.linalg.norm(step[:4])) * groups.edge
+    return min(1.0, limit / farthest) if farthest > 0 else 1.0
+
+
+def _aberrations(state: _State) -> Aberrations:
+    from py4DSTEM.kernels.parallax import PARTS
+
+    pairs = zip(PARTS, state.parts, strict=False)
+    return Aberrations.from_cartesian({p: float(v) for p, v in pairs if p[0] != "turn"})
+
+
+def _covariance(matrix: Float, scores: Float, waves: _Waves) -> Float:
+    """From the scatter of the scores of neighbouring components, taken together.
+
+    The window makes neighbours alike, and what is left is not only noise.
+    """
+    together = np.zeros((int(waves.neighbours.max()) + 1, scores.shape[1]))
+    np.add.at(together, waves.neighbours, scores)
+    inverse = np.linalg.pinv(matrix, hermitian=True)
+    covariance: Float = inverse @ (together.T @ together) @ inverse
+    return covariance
+
+
+def _quality(groups: BrightField, waves: _Waves, state: _State, sums: _Sums) -> Float:
+    """Likeness of each image to the aligned mean: 1 where they are the same."""
+    shifts = displacements_A(
+        _aberrations(state), _to_detector(state.rotation_rad, state.flip), groups.alpha
+    )
+    weights = _weights(sums, waves)
+    expected = sums.model[:, None] * np.exp(-2j * np.pi * waves.q @ shifts.T)
+    inner = (weights[:, None] * (expected.conj() * waves.values).real).sum(axis=0)
+    likeness: Float = inner / max(float((weights * np.abs(sums.model) ** 2).sum()), 1e-300)
+    return likeness
+
+
+def _alignment(
+    state: _State, covariance: Float, groups: BrightField, waves: _Waves, sums: _Sums
+) -> Alignment:
+    enough = sums.count >= _FEWEST_PIXELS
+    whole = float(sums.power[enough].sum())
+    rest = float((sums.left * sums.count)[enough].sum())
+    return Alignment(
+        state.parts, covariance, state.rotation_rad, state.flip,
+        math.sqrt(rest / whole) if whole > 0 else 1.0, groups,
+        _quality(groups, waves, state, sums),
+    )  # fmt: skip
+
+
+def _check(found: Alignment) -> None:
+    size, sigma = abs(found.parts[0]), math.sqrt(found.covariance[0, 0])
+    largest = np.abs(found.displacements_A(found.groups.alpha)).max()
+    step = max(found.groups.optics.R_steps_A)
+    if not (size > _LEAST_Z * sigma and largest > _LEAST_SHIFT * step):
+        raise SolveError(
+            "the images of the bright-field pixels are not displaced against one another "
+            f"(defocus {size:.0f} ± {sigma:.0f} Å, at most {largest / step:.2f} scan steps): the "
+            "scan is in focus or has too few counts; parallax needs a defocus that moves them by "
+            "a step or more, for a crystal by less than its period"
+        )
+
+
+def _to_detector(rotation_rad: float, flip: bool) -> Float:
+    c, s = math.cos(rotation_rad), math.sin(rotation_rad)
+    back = np.array([[c, s], [-s, c]])
+    return back[::-1].copy() if flip else back
