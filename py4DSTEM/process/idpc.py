@@ -16,7 +16,13 @@ from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.units import is_length, unit_factor
 
-__all__ = ["IntegrateCenterOfMass", "integrate_center_of_mass"]
+__all__ = [
+    "IntegrateCenterOfMass",
+    "check_centers",
+    "deflections",
+    "integrate_center_of_mass",
+    "steps_A",
+]
 
 Float = NDArray[np.float64]
 
@@ -42,8 +48,8 @@ class IntegrateCenterOfMass(Analysis, kind="integrate-center-of-mass", version=1
 
     def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
         """The phase of the stack that `center_of_mass` gives; `options` are not needed."""
-        _check(value)
-        field, steps, units = _deflections(value)
+        check_centers(value)
+        field, steps, units = deflections(value)
         known = np.isfinite(field).all(axis=0)
         if not known.any():
             raise ParameterError("no position has a centre of mass: there is nothing to integrate")
@@ -117,7 +123,8 @@ def integrate_center_of_mass(
     return step.apply(com)
 
 
-def _check(com: RealSlice) -> None:
+def check_centers(com: RealSlice) -> None:
+    """Raise `ParameterError` unless this is the stack that `center_of_mass` gives."""
     if not isinstance(com, RealSlice) or com.data.ndim != 3 or len(com.data) != 2:
         raise ParameterError(
             "the stack of x and y that center_of_mass gives is needed, not "
@@ -125,7 +132,7 @@ def _check(com: RealSlice) -> None:
         )
 
 
-def _deflections(com: RealSlice) -> tuple[Float, tuple[float, float], str]:
+def deflections(com: RealSlice) -> tuple[Float, tuple[float, float], str]:
     """k along the axes of the scan (2, Rx, Ry), steps of the scan, and the unit of the integral."""
     calibration = com.calibration
     field = np.array(com.data, dtype=np.float64)
@@ -136,7 +143,7 @@ def _deflections(com: RealSlice) -> tuple[Float, tuple[float, float], str]:
         field = field - np.moveaxis(origins, -1, 0)
     try:
         matrix, unit = calibration.Q_matrix("A^-1"), "rad"
-        steps = _steps_A(calibration)
+        steps = steps_A(calibration)
     except CalibrationMissing:
         matrix, unit, steps = calibration.Q_matrix("px"), "px^2", (1.0, 1.0)
     with np.errstate(invalid="ignore"):
@@ -144,7 +151,8 @@ def _deflections(com: RealSlice) -> tuple[Float, tuple[float, float], str]:
     return turned, steps, unit
 
 
-def _steps_A(calibration: Calibration) -> tuple[float, float]:
+def steps_A(calibration: Calibration) -> tuple[float, float]:
+    """Steps of the scan along x and y in Å; `CalibrationMissing` where they are no lengths."""
     if not all(is_length(axis.unit) for axis in calibration.R):
         raise CalibrationMissing("scan pixel size", "with_calibration(R_pixel_size=...) keeps it")
     x, y = (axis.step * unit_factor(axis.unit, "A") for axis in calibration.R)

@@ -21,6 +21,7 @@ _LABELS = {
     "curl_rms": "rms curl / whole",
     "div_rms": "rms divergence / whole",
     "misfit_rms": "rms misfit of the shifts / whole",
+    "across_rms": "rms across the frequencies / whole",
 }
 
 

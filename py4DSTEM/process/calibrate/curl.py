@@ -12,7 +12,7 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.errors import ParameterError
 
-__all__ = ["DeflectionField", "LeastCurl", "scan_steps"]
+__all__ = ["DeflectionField", "LeastCurl", "flattened", "scan_steps", "taper", "with_direction"]
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -64,15 +64,15 @@ class DeflectionField:
     @classmethod
     def of(cls, com: RealSlice) -> DeflectionField:
         """The field of a stack "x", "y" of centres of mass; a plane (descan) is removed first."""
-        deflection = np.einsum("ij,jxy->ixy", _undistorted(com.calibration), _flattened(com.data))
+        deflection = np.einsum("ij,jxy->ixy", _undistorted(com.calibration), flattened(com.data))
         shape = deflection.shape[1], deflection.shape[2]
-        window = np.outer(_taper(shape[0]), _taper(shape[1]))
+        window = np.outer(taper(shape[0]), taper(shape[1]))
         steps = scan_steps(com.calibration)
         kx, ky = (np.fft.fftfreq(n, s) for n, s in zip(shape, steps, strict=True))
         radius = np.hypot(kx[:, None], ky[None, :])
         radius[0, 0] = np.inf
         k = np.stack(np.broadcast_arrays(kx[:, None], ky[None, :])) / radius
-        known = np.outer(_with_direction(shape[0]), _with_direction(shape[1]))
+        known = np.outer(with_direction(shape[0]), with_direction(shape[1]))
         known[0, 0] = 0.0
         return cls(np.fft.fft2(deflection * window), k, radius, window, known)
 
@@ -236,8 +236,8 @@ def scan_steps(calibration: Calibration) -> tuple[float, float]:
     return (abs(x.step), abs(y.step)) if x.calibrated and x.unit == y.unit else (1.0, 1.0)
 
 
-def _flattened(com: NDArray[np.generic]) -> Float:
-    """The stack less a plane per component; zero where it is not known."""
+def flattened(com: NDArray[np.generic]) -> Float:
+    """The stack (k, Rx, Ry) less a plane per image; zero where it is not known."""
     stack = np.array(com, np.float64)
     known = np.isfinite(stack).all(axis=0)
     if known.mean() < 0.5:
@@ -247,7 +247,7 @@ def _flattened(com: NDArray[np.generic]) -> Float:
         )
     i, j = np.indices(known.shape)
     design = np.stack([np.ones(known.size), i.ravel(), j.ravel()], axis=1)
-    flat = stack.reshape(2, -1).T
+    flat = stack.reshape(len(stack), -1).T
     plane = np.linalg.lstsq(design[known.ravel()], flat[known.ravel()], rcond=None)[0]
     rest = np.where(known.reshape(-1, 1), flat - design @ plane, 0.0)
     if np.abs(rest).max() < _ROUNDING * np.abs(flat[known.ravel()]).max():
@@ -256,15 +256,15 @@ def _flattened(com: NDArray[np.generic]) -> Float:
     return result
 
 
-def _taper(count: int) -> Float:
-    """A window that rises from the edges like a cosine."""
+def taper(count: int) -> Float:
+    """A window (count,) that rises from the edges like a cosine."""
     distance = np.minimum(np.arange(count), np.arange(count)[::-1]) + 0.5
     rise = np.clip(distance / (_TAPER * count), 0, 1)
     window: Float = np.sin(np.pi / 2 * rise) ** 2
     return window
 
 
-def _with_direction(count: int) -> Float:
+def with_direction(count: int) -> Float:
     """Zero at the Nyquist frequency, whose sign is not known."""
     known = np.ones(count)
     if count % 2 == 0:

@@ -22,6 +22,7 @@ from py4DSTEM.process.beam import Beam, find_beam
 from py4DSTEM.process.calibrate.curl import DeflectionField, LeastCurl
 from py4DSTEM.process.calibrate.parallax import Parallax, measure_parallax
 from py4DSTEM.process.calibrate.shadow import Shadow, match_shadow
+from py4DSTEM.process.calibrate.symmetry import MirrorSymmetry, RingImages, ring_images
 from py4DSTEM.process.com import center_of_mass
 from py4DSTEM.process.virtual import virtual_images
 from py4DSTEM.stream.analysis import Analysis
@@ -126,8 +127,10 @@ register_result("rotation", RotationMeasurement, _to_parts, _from_parts)
 class MeasureRotation(Analysis, kind="measure-rotation", version=1):
     """Rotation and flip between detector and scan axes."""
 
-    method: Literal["curl", "shadow"] = Field(
-        "curl", description="Curl of the centre of mass, or shifts of the bright-field images."
+    method: Literal["curl", "shadow", "symmetry"] = Field(
+        "curl",
+        description="Curl of the centre of mass, shifts of the bright-field images, or the "
+        "symmetry of rings of the detector under mirrors.",
     )
     flip: bool | None = Field(None, description="Whether x and y are exchanged; None: measured.")
     near_deg: float | None = Field(
@@ -161,8 +164,43 @@ class MeasureRotation(Analysis, kind="measure-rotation", version=1):
         if self.method == "curl":
             return self._curl(value, options)
         if not isinstance(value, Cube):
-            raise ParameterError("method='shadow' needs the scan: a DataCube, not a centre of mass")
+            raise ParameterError(
+                f"method={self.method!r} needs the scan: a DataCube, not a centre of mass"
+            )
+        if self.method == "symmetry":
+            return self.of_rings(ring_images(value, self.mask, options), value.history)
         return self._shadow(value, options)
+
+    def of_rings(self, images: RingImages, before: History) -> RotationMeasurement:
+        """The rotation by "symmetry" from the images of one pass (`ring_images`)."""
+        com = _checked(images.com)
+        weighted, best, other = MirrorSymmetry.of(images).decided(self.flip)
+        turn = self._half_turn_of(com, best.flip, best.angle, images.dark)
+        residual = math.sqrt(best.residual)
+        return RotationMeasurement(
+            rotation_rad=_wrapped(best.angle + (math.pi if turn.turned else 0.0)),
+            flip=best.flip,
+            sigma_rad=weighted.sigma(best),
+            confidence=math.sqrt(other.residual) / max(residual, 1e-12),
+            half_turn_z=turn.z,
+            half_turn_by=turn.by,
+            residual=residual,
+            method="symmetry",
+            curve=weighted.curve(_curve_angles()),
+            calibration=com.calibration,
+            history=self.history(before),
+        )
+
+    def _half_turn_of(
+        self, com: RealSlice, flip: bool, angle: float, dark: Float | None
+    ) -> _HalfTurn:
+        if self.near_deg is not None:
+            return _nearest(angle, math.radians(self.near_deg))
+        weighted, curl, _ = DeflectionField.of(com).decided(flip)
+        here = LeastCurl(flip, angle, curl.residual)
+        if dark is None:
+            return _HalfTurn.of(weighted.skewness_z(here), "skewness")
+        return _HalfTurn.of(weighted.likeness_z(here, dark), "dark field")
 
     def _curl(self, value: Cube | RealSlice, options: RunOptions | None) -> RotationMeasurement:
         deflection = DeflectionField.of(_deflection(value, self.mask, options))
@@ -281,6 +319,10 @@ def _deflection(
     value: Cube | RealSlice, mask: Detector | None, options: RunOptions | None
 ) -> RealSlice:
     com = center_of_mass(value, mask, options=options) if isinstance(value, Cube) else value
+    return _checked(com)
+
+
+def _checked(com: RealSlice) -> RealSlice:
     if com.labels != ("x", "y"):
         raise ShapeError(
             f"a centre of mass is a stack of maps 'x' and 'y', not {com.labels or com.shape}: "
@@ -311,7 +353,7 @@ def _curve_angles() -> Float:
 def measure_rotation(
     source: Cube | RealSlice,
     *,
-    method: Literal["curl", "shadow"] = "curl",
+    method: Literal["curl", "shadow", "symmetry"] = "curl",
     flip: bool | None = None,
     near_deg: float | None = None,
     defocus: Literal["under", "over"] | None = None,
@@ -325,11 +367,13 @@ def measure_rotation(
     ----------
     source : DataCube, or RealSlice stack "x", "y"
         A scan, or its centre of mass in raw detector pixels (for "curl" only).
-    method : "curl" or "shadow"
+    method : "curl", "shadow" or "symmetry"
         "curl": the deflection by a potential has no curl: the rotation and flip that leave the
         least.  "shadow": in a defocused scan the image seen by a bright-field pixel k is displaced
         by ``λ defocus k``: the rotation and flip that turn k into the displacements.  Or, with
         `shadow`, where one defocused pattern shows what the image of the scan shows.
+        "symmetry": angular harmonics of rings of the detector; several times more precise than
+        "curl" from the same scan, where the probe is round.
     flip : bool, optional
         Whether x and y are exchanged before the rotation; None: measured.
     near_deg : float, optional
@@ -377,6 +421,13 @@ def measure_rotation(
     places and for both flips, by their normalised correlation, then by least squares; the shadow
     must span a third of the scan or more, and be an image of the same contrast (not of a dark
     field).  Without a sign of the defocus the half turn is that of the curl.
+
+    "symmetry": every wave q of a thin specimen makes patterns that are their own mirror image about
+    q where the probe is round (defocus and spherical aberration, no astigmatism or coma).  Of the
+    sums ``Σ I cos mφ`` and ``Σ I sin mφ`` over rings of the bright disk, m = 1, 2, 3, the part
+    across q is then zero; the rotation and flip that leave least of it, each ring, order and
+    frequency with the weight that its noise gives it.  The centre of mass is m = 1 of all rings
+    together.  sigma is a jackknife over rings and orders.
 
     Curl and displacement leave the half turn open.  For a scan it is chosen so that the phase is
     bright where electrons are scattered beyond the bright disk ("dark field"); without such pixels
