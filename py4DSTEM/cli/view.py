@@ -122,7 +122,7 @@ def _bright_field_radius(cube: Any, beam: Any) -> float:
 def _beam(cube: Any) -> Any:
     """The beam as it is found; the middle of the detector where there is nothing to be seen."""
     from py4DSTEM.errors import ParameterError
-    from py4DSTEM.process.beam import Beam, find_beam
+    from py4DSTEM.process.beam import Beam, beam_doubts, find_beam
 
     try:
         beam = find_beam(cube)
@@ -132,6 +132,12 @@ def _beam(cube: Any) -> Any:
         return Beam(((qx - 1) / 2, (qy - 1) / 2), max(1.0, min(qx, qy) / 8), None)
     x, y = beam.center
     say(f"note: beam found at ({x:.1f}, {y:.1f}) px, radius {beam.radius_px:.1f} px")
+    doubts = beam_doubts(beam)
+    if doubts:
+        say(
+            f"warning: this may not be the beam: {'; '.join(doubts)}. Look at the image of --mean, "
+            "and give --center QX QY with --disk RADIUS"
+        )
     return beam
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +13,15 @@ from py4DSTEM.core.cube import Cube
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.store.schema import register_result
 
-__all__ = ["Beam", "disk_of", "find_beam", "sampled_mean"]
+__all__ = ["Beam", "beam_doubts", "disk_of", "find_beam", "sampled_mean"]
 
 SAMPLES = 64
+RIVAL = 0.7
+"""Brightness of another spot, relative to the beam, from which on it may be the beam."""
+LONG, HOLLOW = 1.3, 1.5
+"""Length over width, and spread over that of a filled disk of the area, of what is no disk."""
+FAR = 0.25
+"""Distance from the middle of the detector, as a part of its smaller side."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +76,14 @@ def disk_of(pattern: NDArray[np.float64]) -> Beam:
     ParameterError
         The pattern has no intensity.
     """
+    i, j = np.nonzero(_brightest(_clean(pattern)))
+    return Beam((float(i.mean()), float(j.mean())), float(np.sqrt(len(i) / np.pi)), pattern)
+
+
+def _brightest(clean: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The brightest connected region, (Qx, Qy) bool."""
     from scipy import ndimage  # slow to import
 
-    clean = ndimage.median_filter(np.nan_to_num(pattern, nan=0.0, posinf=0.0, neginf=0.0), 3)
     smooth = ndimage.gaussian_filter(clean, 1.0)
     if smooth.max() <= 0:
         raise ParameterError("no beam in an empty pattern: give a center and a radius")
@@ -79,9 +92,16 @@ def disk_of(pattern: NDArray[np.float64]) -> Beam:
     for _ in range(3):
         region = _region(smooth, peak, level)
         level = 0.5 * float(np.median(clean[region]))
-    region = _region(smooth, peak, level)
-    i, j = np.nonzero(region)
-    return Beam((float(i.mean()), float(j.mean())), float(np.sqrt(len(i) / np.pi)), pattern)
+    return _region(smooth, peak, level)
+
+
+def _clean(pattern: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without single hot or dead pixels, and without what is no number."""
+    from scipy import ndimage  # slow to import
+
+    known = np.nan_to_num(pattern, nan=0.0, posinf=0.0, neginf=0.0)
+    clean: NDArray[np.float64] = ndimage.median_filter(known, 3)
+    return clean
 
 
 def _region(
@@ -119,3 +139,89 @@ def find_beam(cube: Cube, samples: int = SAMPLES) -> Beam:
     ([15, 17], 6)
     """
     return disk_of(sampled_mean(cube, samples))
+
+
+# ---- whether it is the beam ----------------------------------------------------------------------
+def beam_doubts(beam: Beam) -> tuple[str, ...]:
+    """Reasons why the brightest disk may not be the unscattered beam, in words.
+
+    Parameters
+    ----------
+    beam : Beam
+        As `find_beam` gives it.
+
+    Returns
+    -------
+    tuple of str
+        Empty where nothing speaks against it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from py4DSTEM import Calibration, Disk
+    >>> disks = [Disk(5.0, center=c).weights((40, 48), Calibration()) for c in ((20, 22), (20, 38))]
+    >>> beam_doubts(disk_of(100 * disks[0] + 30 * disks[1]))
+    ()
+    >>> beam_doubts(disk_of(100 * disks[0] + 95 * disks[1]))
+    ('another spot, at (20, 38) px, is 0.95 times as bright',)
+    """
+    clean = _clean(beam.pattern)
+    region = _brightest(clean)
+    if 2 * np.count_nonzero(region) > region.size:
+        return ("nothing is twice as bright as the rest of the detector",)
+    core = float(np.median(clean[region]))
+    # Of a spot of a few pixels the median filter leaves little, and the rest is its surroundings.
+    if beam.radius_px < 1 or core < 0.2 * float(clean.max()):
+        small: tuple[str, ...] = (
+            "only a few pixels are bright: they may be hot, and the radius is uncertain",
+        )
+    else:
+        small = ()
+    return (*small, *_misplaced(beam, clean.shape), *_shapeless(region),
+            *_rivals(clean, beam, core))  # fmt: skip
+
+
+def _misplaced(beam: Beam, shape: tuple[int, ...]) -> Iterator[str]:
+    if any(c - beam.radius_px < -1 or c + beam.radius_px > n
+           for c, n in zip(beam.center, shape, strict=True)):  # fmt: skip
+        yield "the edge of the detector cuts it: its middle is elsewhere"
+    offset = math.dist(beam.center, [(n - 1) / 2 for n in shape])
+    if offset > FAR * min(shape):
+        yield f"it is {offset:.0f} px from the middle of the detector"
+
+
+def _shapeless(region: NDArray[np.bool_]) -> Iterator[str]:
+    """By the second moments of the bright region, which those of a disk are known for."""
+    place = np.argwhere(region).astype(np.float64)
+    if len(place) < 12:
+        return
+    # A pixel has an extent of its own: 1/12 of its area.
+    small, large = np.linalg.eigvalsh(np.cov(place.T) + np.eye(2) / 12)
+    long = float(np.sqrt(large / small))
+    spread = float((small + large) * 2 * np.pi / len(place))
+    if long > LONG:
+        yield f"it is not round: {long:.2g} times as long as wide"
+    elif spread > HOLLOW:
+        yield "it is no filled disk: it has a hole or arms"
+
+
+def _rivals(clean: NDArray[np.float64], beam: Beam, core: float) -> Iterator[str]:
+    """The brightest other spot that is as large as a good part of the beam."""
+    from scipy import ndimage  # slow to import
+
+    i, j = np.indices(clean.shape)
+    far = np.hypot(i - beam.center[0], j - beam.center[1])
+    radius = max(beam.radius_px, 1.0)
+    outside = np.where(far > 1.2 * radius + 1, clean, 0.0)
+    labels, count = ndimage.label(outside > 0.5 * RIVAL * core)
+    if not count:
+        return
+    numbers = np.arange(1, count + 1)
+    areas = ndimage.sum_labels(np.ones_like(outside), labels, numbers)
+    heights = ndimage.median(outside, labels, numbers)
+    heights = np.where(areas >= 0.3 * np.pi * radius**2, heights, 0.0)
+    best = int(heights.argmax())
+    if heights[best] > RIVAL * core:
+        x, y = ndimage.center_of_mass(outside, labels, best + 1)
+        ratio = float(heights[best]) / core
+        yield f"another spot, at ({x:.0f}, {y:.0f}) px, is {ratio:.2f} times as bright"

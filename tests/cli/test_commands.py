@@ -227,6 +227,20 @@ def test_view_with_a_mask_and_physical_radii(cli: Cli, scan: Path, tmp_path: Pat
     assert np.allclose(np.load(out), truth, rtol=1e-9)
 
 
+def test_view_doubts_a_beam_that_may_be_none(cli: Cli, tmp_path: Path) -> None:
+    disks = [py4DSTEM.Disk(4.0, center=c).weights((32, 40), py4DSTEM.Calibration())
+             for c in ((15, 18), (16, 31))]  # fmt: skip
+    for name, second, doubted in (("clear", 30, False), ("doubtful", 95, True)):
+        pattern = 100 * disks[0] + second * disks[1] + 1
+        np.save(tmp_path / f"{name}.npy", np.tile(pattern.astype(np.uint8), (2, 3, 1, 1)))
+        done = cli("view", tmp_path / f"{name}.npy", "--bf", "-o", tmp_path / f"{name}.png")
+        assert done.code == 0 and "beam found at (15" in done.err
+        assert ("warning: this may not be the beam" in done.err) == doubted
+    assert "another spot, at (16, 31) px" in done.err and "--center" in done.err
+    given = ("--disk", 4, "--center", 15, 18, "-o", tmp_path / "given.png")
+    assert "beam" not in cli("view", tmp_path / "doubtful.npy", *given).err
+
+
 def test_view_of_an_empty_scan(cli: Cli, tmp_path: Path) -> None:
     np.save(tmp_path / "zeros.npy", np.zeros((2, 3, 16, 16), np.uint8))
     done = cli("view", tmp_path / "zeros.npy", "-o", tmp_path / "image.npy")
