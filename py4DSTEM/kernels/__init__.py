@@ -35,6 +35,7 @@ def compiled() -> Kernels:
     from .live import add_weighted, row_prefix, turn_frames
     from .measure import measure
     from .order import histogram_digit, ordered_uint
+    from .overlap import gather_pixels, overlap_sums
     from .radial import radial_plan, radial_sums, radial_sums_centered
     from .shifted import shifted_sums
 
@@ -60,6 +61,8 @@ def compiled() -> Kernels:
         turn_frames=turn_frames,
         add_weighted=add_weighted,
         row_prefix=row_prefix,
+        gather_pixels=gather_pixels,
+        overlap_sums=overlap_sums,
     )
 
 

@@ -301,6 +301,10 @@ class Kernels:
         A weighted sum of rows of a table added.
     row_prefix : (data (Qx, Qy, n), prefix, part=None) -> None
         Running sums along the rows of a detector, sampled every 8 columns.
+    gather_pixels : (frames (n, P), index (m,), shifts (n,), out (m, N), start) -> (n,) float64
+        Some pixels of patterns put into a detector-major table; sums of the patterns.
+    overlap_sums : (waves, k, starts, step, aperture, coefficients, weights, *, both) -> Overlaps
+        Interference of the unscattered disk with those at ±Q, summed over pixels.
     """
 
     compile_detectors: Callable[..., Any]
@@ -324,6 +328,8 @@ class Kernels:
     turn_frames: Callable[..., bool]
     add_weighted: Callable[..., None]
     row_prefix: Callable[..., None]
+    gather_pixels: Callable[..., Float]
+    overlap_sums: Callable[..., Any]
 
 
 def lowest(dtype: np.dtype[Any]) -> Any:

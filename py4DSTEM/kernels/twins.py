@@ -14,6 +14,8 @@ from .twins_lattice import fit_lattices as fit_lattices
 from .twins_live import add_weighted as add_weighted
 from .twins_live import row_prefix as row_prefix
 from .twins_live import turn_frames as turn_frames
+from .twins_overlap import gather_pixels as gather_pixels
+from .twins_overlap import overlap_sums as overlap_sums
 
 
 def _finite(frames: np.ndarray) -> tuple[Float, NDArray[np.bool_]]:
