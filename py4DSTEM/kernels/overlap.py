@@ -119,8 +119,9 @@ def gather_pixels(
         A pixel lies outside the patterns, or a position outside of `out`.
     """
     fit = fit_array(frames)
-    last = int(index.max(initial=0)) + int(shifts.max(initial=0))
-    first = int(index.min(initial=0)) + int(shifts.min(initial=0))
+    first, last = (
+        int(pick(index)) + (int(pick(shifts)) if len(shifts) else 0) for pick in (np.min, np.max)
+    )
     if first < 0 or last >= fit.shape[1] or start < 0 or start + len(fit) > out.shape[1]:
         raise ShapeError(f"pixels {first} to {last} of patterns of {fit.shape[1]}")
     if len(shifts) not in (0, len(fit)) or len(out) != len(index):
