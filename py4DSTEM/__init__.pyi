@@ -54,6 +54,7 @@ from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.plot.draw import show as show
+from py4DSTEM.plot.figures.dpc import show_dpc as show_dpc
 from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
 from py4DSTEM.plot.figures.origin import show_origin as show_origin
 from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
@@ -124,6 +125,13 @@ from py4DSTEM.process.idpc import integrate_center_of_mass as integrate_center_o
 from py4DSTEM.process.live.scan import LiveScan as LiveScan
 from py4DSTEM.process.median import MedianPattern as MedianPattern
 from py4DSTEM.process.median import median_pattern as median_pattern
+from py4DSTEM.process.phase.dpc import DifferentialPhaseContrast as DifferentialPhaseContrast
+from py4DSTEM.process.phase.dpc import DPCResult as DPCResult
+from py4DSTEM.process.phase.dpc import dpc as dpc
+from py4DSTEM.process.phase.fields import charge_density as charge_density
+from py4DSTEM.process.phase.fields import electric_field as electric_field
+from py4DSTEM.process.phase.fields import magnetic_induction as magnetic_induction
+from py4DSTEM.process.phase.fields import projected_potential as projected_potential
 from py4DSTEM.process.probe import Probe as Probe
 from py4DSTEM.process.probe import measure_probe as measure_probe
 from py4DSTEM.process.probe import synthetic_probe as synthetic_probe

@@ -43,6 +43,7 @@ _GIVES: Mapping[str, frozenset[str]] = {
     "EllipseMeasurement": frozenset({"ellipse"}),
     "PixelSizeMeasurement": frozenset({"Q_pixel_size"}),
     "RotationMeasurement": frozenset({"rotation"}),
+    "DPCResult": frozenset({"rotation"}),
 }
 _FIELDS = {
     "origin_px": "origin", "ellipse": "ellipse", "Q_pixel_size": "Q_pixel_size",

@@ -69,6 +69,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "Beam": lambda: crystal().cube.find_beam(),
     "BraggPeaks": peaks,
     "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
+    "DPCResult": lambda: simulate.phase_object((8, 9), seed=1).cube.dpc(rotation_rad=0.3),
     "EllipseMeasurement": lambda: py4DSTEM.measure_ellipse(gold().pattern),
     "HotPixels": lambda: crystal().cube.detect_hot_pixels(),
     "LatticeFit": lattice,

@@ -29,6 +29,7 @@ FIGURES = {
     "process.calibrate.rotation:RotationMeasurement": "rotation:show_rotation",
     "process.cepstrum:CepstralPlaces": "fits:show_cepstral_places",
     "process.ring_strain:RingFitResult": "fits:show_ring_fits",
+    "process.phase.dpc:DPCResult": "dpc:show_dpc",
     "process.strain:StrainMap": "strain:show_strain",
     "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
     "process.strain_comparison:StrainDifference": "strain:show_strain_difference",

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from py4DSTEM.errors import Cancelled, ParameterError
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["Boundary", "Integral", "Smoothing", "by_fourier", "by_iteration", "by_least_squares"]
+__all__ = [
+    "Boundary",
+    "Integral",
+    "Smoothing",
+    "by_fourier",
+    "by_iteration",
+    "by_least_squares",
+    "noise_gain",
+]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -488,3 +496,18 @@ def _found(
         raise ParameterError("no two neighbours have a gradient: there is nothing to integrate")
     centred = np.where(tied, image - image[tied].mean(), np.nan)
     return Integral(centred, np.where(known, left, np.nan), errors, converged)
+
+
+def noise_gain(shape: tuple[int, ...], steps: Pair, smoothing: Smoothing) -> Float:
+    """Sigma of an image of mean zero by that of both components of its gradient, (Rx, Ry).
+
+    For white noise and least squares with free edges: the cosine wave of eigenvalue λ of −Δ gets
+    the variance ``λ / (λ + a + b λ²)²``.
+    """
+    from scipy import fft  # slow to import
+
+    poisson = _Poisson.of((shape[0], shape[1]), steps, smoothing)
+    variance = poisson.square * poisson.inverse**2
+    x, y = (fft.dct(np.eye(n), axis=1, norm="ortho") ** 2 for n in shape)
+    gain: Float = np.sqrt(x @ variance @ y.T)
+    return gain
