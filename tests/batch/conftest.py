@@ -56,8 +56,11 @@ def _lanes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     if "faulty" in request.fixturenames:
         return
     shared = request.getfixturevalue("warm")
+    usual = runner._lanes
 
     def lanes(settings: runner.RunSettings, client: object) -> pool.Pool:
+        if client is not None:
+            return usual(settings, client)
         workers = settings.workers
         shared.size = workers
         for extra in shared.workers[workers:]:
