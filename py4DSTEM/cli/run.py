@@ -58,9 +58,9 @@ def _step(kind: str) -> Any:
 
 def steps() -> dict[str, Any]:
     """Operations and analyses by kind."""
-    from py4DSTEM.process import load_analyses, load_operations
+    from py4DSTEM.process import load_steps
 
-    return dict(sorted({**load_operations(), **load_analyses()}.items()))
+    return load_steps()
 
 
 def common_parser(kind: str = "KIND", summary: str = "") -> argparse.ArgumentParser:

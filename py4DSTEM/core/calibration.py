@@ -14,7 +14,7 @@ from py4DSTEM.core.axis import Axis
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
 from py4DSTEM.units import electron_wavelength_A, is_angle, is_reciprocal, unit_factor
 
-__all__ = ["Calibration", "Ellipse", "Measured", "updated"]
+__all__ = ["Calibration", "Ellipse", "Measured", "rotation_matrix", "updated"]
 
 Pair = tuple[float, float]
 
@@ -222,8 +222,7 @@ class Calibration:
         if self.flip:
             matrix = matrix[::-1]
         if self.rotation_rad:
-            c, s = math.cos(self.rotation_rad), math.sin(self.rotation_rad)
-            matrix = np.array([[c, -s], [s, c]]) @ matrix
+            matrix = rotation_matrix(self.rotation_rad) @ matrix
         return matrix
 
     def origins(self, R_shape: Pair | tuple[int, int]) -> NDArray[np.float64]:
@@ -370,3 +369,9 @@ def _same(a: object, b: object) -> bool:
             and np.array_equal(a, b, equal_nan=True)
         )
     return a == b
+
+
+def rotation_matrix(angle_rad: float) -> NDArray[np.float64]:
+    """Matrix (2, 2) that rotates x towards y: ``v' = R v``."""
+    c, s = math.cos(angle_rad), math.sin(angle_rad)
+    return np.array([[c, -s], [s, c]])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.borders import pixel_borders
-from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import Calibration, rotation_matrix
 from py4DSTEM.core.detector import (
     Annulus,
     Detector,
@@ -225,10 +225,9 @@ def _(detector: Segment, pixel: float) -> list[Float]:
 
 @_edge.register
 def _(detector: EllipseDisk, pixel: float) -> list[Float]:
-    c, s = math.cos(detector.theta_rad), math.sin(detector.theta_rad)
     longest = max(detector.a, detector.b)
     unit = _circle(longest, pixel) / longest * np.array([detector.a, detector.b])
-    return [unit @ np.array([[c, s], [-s, c]])]
+    return [unit @ rotation_matrix(-detector.theta_rad)]
 
 
 @_edge.register

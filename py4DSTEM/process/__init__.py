@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from py4DSTEM.stream.analysis import Analysis
     from py4DSTEM.stream.operation import Operation
 
-__all__ = ["load_all", "load_analyses", "load_operations"]
+__all__ = ["load_all", "load_analyses", "load_operations", "load_steps"]
 
 ENTRY_POINTS = "py4dstem.operations"
 
@@ -40,6 +40,12 @@ def load_analyses() -> Mapping[str, type[Analysis]]:
 
     load_all()
     return analyses()
+
+
+def load_steps() -> dict[str, type[Operation] | type[Analysis]]:
+    """All operations and analyses by kind, in alphabetical order."""
+    steps: dict[str, type[Operation] | type[Analysis]] = {**load_operations(), **load_analyses()}
+    return dict(sorted(steps.items()))
 
 
 # A file may hold a result whose module nobody has asked for yet.

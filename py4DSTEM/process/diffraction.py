@@ -24,6 +24,7 @@ __all__ = [
     "MeanPattern",
     "StdPattern",
     "max_pattern",
+    "mean_of",
     "mean_pattern",
     "merge_moments",
     "std_pattern",
@@ -44,7 +45,8 @@ def _larger(whole: NDArray[Any], part: NDArray[Any]) -> NDArray[Any]:
     return whole
 
 
-def _mean(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+def mean_of(total: NDArray[np.float64], count: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Total over count, NaN where nothing was counted."""
     return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
@@ -64,7 +66,7 @@ class MeanPattern(Operation, kind="mean-pattern", version=1):
         return {"sums": (measured.sums, measured.valid)} if measured else {}
 
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> DiffractionSlice:
-        mean = _mean(*parts["sums"])
+        mean = mean_of(*parts["sums"])
         return DiffractionSlice(mean, cube.calibration, history, "mean pattern")
 
 
@@ -123,7 +125,7 @@ class StdPattern(Operation, kind="std-pattern", version=1):
     def finish(self, cube: Cube, plan: Any, parts: Parts, history: History) -> DiffractionSlice:
         count, _, m2 = parts["moments"]
         return DiffractionSlice(
-            np.sqrt(_mean(m2, count)), cube.calibration, history, "standard deviation pattern"
+            np.sqrt(mean_of(m2, count)), cube.calibration, history, "standard deviation pattern"
         )
 
 

@@ -19,6 +19,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import CalibrationMissing, ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
+from py4DSTEM.process.diffraction import mean_of
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan, Reduced
 from py4DSTEM.stream.options import RunOptions
@@ -101,7 +102,9 @@ class RadialProfileResult:
         known = np.isfinite(self.counts)
         counts = np.where(known, self.counts, 0.0).sum(around)
         total = np.where(known, self.sums, 0.0).sum(around)
-        return replace(self, data=_ratio(total, counts), counts=counts, name=f"mean of {self.name}")
+        return replace(
+            self, data=mean_of(total, counts), counts=counts, name=f"mean of {self.name}"
+        )
 
     def __getitem__(self, position: tuple[int, int]) -> Float:
         """The profile of one scan position, (n_bins,)."""
@@ -137,10 +140,6 @@ def _from_parts(parts: Mapping[str, Any]) -> RadialProfileResult:
 
 
 register_result("radial-profile", RadialProfileResult, _to_parts, _from_parts)
-
-
-def _ratio(total: Float, count: Float) -> Float:
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +287,7 @@ def _result(
     unit = x.unit if x.unit == y.unit else "px"
     scale = math.sqrt(x.step * y.step) if unit != "px" else 1.0
     axis = Axis("q", plan.step_px * scale, 0.0, unit)
-    data = _ratio(sums, counts)
+    data = mean_of(sums, counts)
     return RadialProfileResult(data, counts, axis, plan.step_px, cube.calibration, history, name)
 
 

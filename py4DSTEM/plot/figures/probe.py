@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.axis import Axis
+from py4DSTEM.core.calibration import rotation_matrix
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.plot.figures import canvas
 
@@ -116,8 +117,7 @@ def _profile(ax: Axes, probe: Probe) -> None:
 def _rounded(probe: Probe) -> Float:
     """Matrix from offsets to offsets in which the rim is a circle of the probe's radius."""
     a, b, theta = probe.rim.a, probe.rim.b, probe.rim.theta_rad
-    c, s = math.cos(theta), math.sin(theta)
-    turn = np.array([[c, s], [-s, c]])
+    turn = rotation_matrix(-theta)
     mean = math.sqrt(a * b)
     matrix: Float = turn.T @ np.diag([mean / a, mean / b]) @ turn
     return matrix

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import Calibration, rotation_matrix
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.detector import Disk
 from py4DSTEM.errors import ParameterError, ShapeError, SolveError
@@ -270,7 +270,7 @@ def _coarse(images: _Images) -> list[_Candidate]:
         smooth = images.smooth(max(0.5 * spacing / scale, 0.3))
         for flip in (False, True):
             for angle in angles:
-                k = search.offsets * (spacing / scale) @ _turn(-angle).T
+                k = search.offsets * (spacing / scale) @ rotation_matrix(-angle).T
                 values = images.values(k[..., ::-1] if flip else k, smooth)
                 score, misfit, place = search.best(values)
                 at = place[0] * spacing, place[1] * spacing
@@ -331,11 +331,6 @@ class _Search:
         return float(score[peak]), math.sqrt(max(1 - float(share[peak]), 0.0)), (x, y)
 
 
-def _turn(angle: float) -> Float:
-    c, s = math.cos(angle), math.sin(angle)
-    return np.array([[c, -s], [s, c]])
-
-
 def _folded(found: list[_Candidate]) -> tuple[Float, Float]:
     """Angles in [−π/2, π/2) and the least misfit (2, n) of each."""
     folded = [(math.remainder(c.angle, math.pi), c) for c in found]
@@ -361,7 +356,7 @@ def _refined(images: _Images, start: _Candidate) -> _Match:
     begin = np.array([start.angle, math.log(start.scale), *start.place])
 
     def places(p: Float) -> Float:
-        turned = math.exp(p[1]) * bent @ _turn(p[0]).T + p[2:4]
+        turned = math.exp(p[1]) * bent @ rotation_matrix(p[0]).T + p[2:4]
         return np.asarray((turned / images.steps).T)
 
     at = places(begin)
