@@ -141,7 +141,7 @@ def ring_deviations(found: EllipseMeasurement, source: DiffractionSlice | PointT
         Curve(np.degrees(curve[0]), 100 * curve[1], "the ellipse", SECOND, dashed=True),
         Curve(degrees, 100 * angles.after, "corrected", ACCENT, sigma),
     )
-    return Chart(curves, "direction, x (down) 0°, y (right) 90°", "rings off circles (%)")
+    return Chart(curves, "direction, x (down) 0°, y (right) 90°", "off a circle (%)")
 
 
 def pixel_size_words(found: PixelSizeMeasurement) -> str:

@@ -187,7 +187,8 @@ class MeasurePage(QtWidgets.QWidget):
         self.words.setTextFormat(QtCore.Qt.TextFormat.PlainText)
         self.words.setTextInteractionFlags(QtCore.Qt.TextInteractionFlag.TextSelectableByMouse)
         polar = self.kind.layer == "ellipse"
-        self.grid = MapGrid(("", ""), 2, locked=not polar)
+        unknown = "beside the detector" if polar else "no value"
+        self.grid = MapGrid(("", ""), 2, locked=not polar, unknown=unknown)
         self.grid.setMinimumHeight(140)
         self.grid.hide()
         self.chart_box = QtWidgets.QComboBox()
