@@ -39,7 +39,8 @@ def aligned_sums(
     -------
     cross : (m,) complex128
         ``Σ T* d``; T is ``a exp(ip)`` with ``p = π [χ(k+q) − χ(k−q)]`` and
-        ``a = sin(π [χ(k+q) + χ(k−q) − 2χ(k)])``, of rms one over k; ``a = 1`` up to the first order.
+        ``a = sin(π [χ(k+q) + χ(k−q) − 2χ(k)])``, of rms one and positive mean over k; ``a = 1`` up
+        to the first order.
     count, power : (m,) float64
         Pixels that count, and their ``Σ |d|²``.
     slopes : (m, P) complex128
@@ -98,15 +99,16 @@ def _amplitudes(k: Float, q: Float, c: Float, inside: NDArray[np.intp], out: Flo
         return
     qx, qy = q
     linear = c[0] * (qx * qx + qy * qy) + c[2] * (qx * qx - qy * qy) + 2 * c[3] * qx * qy
-    total = 0.0
+    total = mean = 0.0
     for j, n in enumerate(inside):
         kx, ky = k[n]
         even = _chi(kx + qx, ky + qy, c) + _chi(kx - qx, ky - qy, c) - 2 * _chi(kx, ky, c)
         out[j] = math.sin(math.pi * (linear + even))
         total += out[j] * out[j]
-    scale = math.sqrt(total / max(1, len(inside)))
+        mean += out[j]
+    scale = math.copysign(math.sqrt(total / max(1, len(inside))), mean)
     for j in range(len(inside)):
-        out[j] = out[j] / scale if scale > 1e-6 else 1.0
+        out[j] = out[j] / scale if abs(scale) > 1e-6 else 1.0
 
 
 @njit(nogil=True, cache=True)

@@ -25,7 +25,8 @@ def aligned_sums(
     if len(coefficients) > 4:
         a = np.sin(np.pi * np.tensordot(coefficients, even, 1))
         rms = np.sqrt((a**2 * inside).sum(1) / np.maximum(inside.sum(1), 1))[:, None]
-        a = np.where(rms > 1e-6, a / np.maximum(rms, 1e-6), 1.0)
+        sign = np.where((a * inside).sum(1) < 0, -1.0, 1.0)[:, None]
+        a = np.where(rms > 1e-6, sign * a / np.maximum(rms, 1e-6), 1.0)
     model = inside * a * np.exp(2j * np.pi * np.tensordot(coefficients, odd, 1))
     slope = 2 * np.pi * odd
     square = np.abs(model) ** 2

@@ -34,10 +34,13 @@ _SETTLED = 0.02  # sigma
 _FARTHEST = 0.35  # of the scan: the largest displacement that is tried
 _FEWEST_PIXELS = 8
 _RINGS = 12
+_ROUGH_TAPER, _TAPER = 0.3, 1.0  # of half a window, at its edges: of the start, and of the fit
 _LEAST_QUALITY = 0.2  # of the median: pixels below are left out
 _PARTS = {1: 4, 2: 8, 3: 9}  # by order: of kernels.parallax.PARTS
 _SWAP = np.eye(2)[::-1]
 _TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
+_NOISE = 2.0  # times its variance, which is not believed
+_MOST_ASTIGMATIC = 0.7  # of the defocus: beyond, handedness is not told
 _LEAST_Z = 4.0
 _LEAST_SHIFT = 0.25  # scan steps, of the image that moves most
 
@@ -60,6 +63,8 @@ class Alignment:
         The groups of pixels that were fitted.
     quality : (n,) float64
         Likeness of each group's image to the aligned mean, 1 where it is as expected.
+    shifts_A : (n, 2) float64
+        Displacement of each group's image, each on its own, in scan axes.
     """
 
     parts: Float
@@ -69,6 +74,7 @@ class Alignment:
     residual: float
     groups: BrightField
     quality: Float
+    shifts_A: Float
 
     @property
     def to_detector(self) -> Float:
@@ -77,10 +83,7 @@ class Alignment:
 
     @property
     def aberrations(self) -> Aberrations:
-        from py4DSTEM.kernels.parallax import PARTS
-
-        pairs = zip(PARTS, self.parts, strict=False)
-        return Aberrations.from_cartesian({p: float(v) for p, v in pairs if p[0] != "turn"})
+        return _aberrations(self.parts)
 
     def turned(self) -> Alignment:
         """The other solution: rotated by half a turn, aberrations of the opposite sign."""
@@ -109,13 +112,13 @@ class _Waves:
     neighbours: NDArray[np.intp]
 
     @classmethod
-    def of(cls, groups: BrightField, shifts_A: Float) -> _Waves:
+    def of(cls, groups: BrightField, shifts_A: Float, taper: float = _TAPER) -> _Waves:
         """Each image in a window that moves with it: nothing enters or leaves."""
         from scipy import fft  # slow to import
 
         steps = np.array(groups.optics.R_steps_A)
         shape = groups.R_shape
-        windows = [_windows(n, shifts_A[:, a] / steps[a]) for a, n in enumerate(shape)]
+        windows = [_windows(n, shifts_A[:, a] / steps[a], taper) for a, n in enumerate(shape)]
         seen = groups.images * windows[0][:, :, None] * windows[1][:, None, :]
         waves = np.asarray(fft.rfft2(seen, workers=2))
         qx, qy = fft.fftfreq(shape[0], steps[0]), fft.rfftfreq(shape[1], steps[1])
@@ -136,14 +139,14 @@ class _Waves:
         return _Waves(self.values[kept], self.q[kept], self.steps_A, self.neighbours[kept])
 
 
-def _windows(size: int, shifts: Float) -> NDArray[np.float32]:
-    """Hann windows (n, size) that follow displacements and stay within the scan."""
+def _windows(size: int, shifts: Float, taper: float) -> NDArray[np.float32]:
+    """Windows (n, size) with soft edges that follow displacements and stay within the scan."""
     middle, reach = (size - 1) / 2, float(np.abs(shifts).max())
     half = max(size / 2 - reach, size / 4)
     room = max(size / 2 - half, 0.0)
     at = np.arange(size) - middle - np.clip(shifts, -room, room)[:, None]
-    window = np.where(np.abs(at) < half, np.cos(np.pi * at / (2 * half)) ** 2, 0.0)
-    return window.astype(np.float32)
+    inside = np.clip((half - np.abs(at)) / (taper * half), 0.0, 1.0)
+    return (np.sin(np.pi / 2 * inside) ** 2).astype(np.float32)
 
 
 # ---- one step ------------------------------------------------------------------------------------
@@ -222,14 +225,16 @@ def _sums(waves: _Waves, groups: BrightField, state: _State) -> _Sums:
 
 
 def _weights(sums: _Sums, waves: _Waves) -> Float:
-    """1 over what is left, by rings of frequency; 0 where too few pixels count."""
+    """1 over what is left, by rings of frequency, less where the aligned mean may be noise."""
     radius = np.hypot(*(waves.q * waves.steps_A).T)
     ring = np.minimum((radius / (radius.max() + 1e-12) * _RINGS).astype(int), _RINGS - 1)
     enough = sums.count >= _FEWEST_PIXELS
     total = np.bincount(ring, enough * sums.left, _RINGS)
     mean = total / np.maximum(np.bincount(ring, enough, _RINGS), 1)
-    at = mean[ring]
-    return np.divide(1.0, at, out=np.zeros_like(at), where=enough & (at > 0))
+    left = mean[ring]
+    signal = np.abs(sums.model) ** 2 * np.maximum(sums.count, 1)
+    believed = np.clip(1 - _NOISE * np.divide(left, signal, where=signal > 0, out=left * 0), 0, 1)
+    return np.divide(believed, left, out=np.zeros_like(left), where=enough & (left > 0))
 
 
 # ---- the whole -----------------------------------------------------------------------------------
@@ -242,25 +247,34 @@ def align(field: BrightField, order: int, flip: bool | None) -> Alignment:
         The images are not displaced, or not as aberrations do it.
     """
     coarse, cells = grouped(field, _ACROSS_COARSE)
-    still = _Waves.of(coarse, np.zeros_like(coarse.alpha))
+    still = _Waves.of(coarse, np.zeros_like(coarse.alpha), _ROUGH_TAPER)
     reaches = _reaches(still)
     starts = [_neighbours(coarse, cells, flip), *_searched(coarse, still, flip)]
-    tried = [_refined(coarse, start, reaches) for start in starts]
+    tried = [_refined(coarse, start, reaches, _ROUGH_TAPER) for start in starts]
     # What aligns most of the same components is the better of the starts.
-    state = max(tried, key=lambda one: _aligned(still, coarse, one[0]))[0]
+    state = max(tried, key=lambda fit: _aligned(still, coarse, fit.state)).state
     groups, _ = grouped(field, _ACROSS_FINE)
-    if order > 1:
-        state = replace(state, parts=np.pad(state.parts, (0, _PARTS[order] - 4)))
-    state, matrix, scores, waves, sums = _refined(groups, state, reaches)
-    quality = _quality(groups, waves, state, sums)
-    good = quality > _LEAST_QUALITY * np.median(quality)
-    if not good.all() and good.sum() > _FEWEST_PIXELS:
-        groups = groups.chosen(good)
-        state, matrix, scores, waves, sums = _refined(groups, state, _REACHES[-1:])
-    covariance = _covariance(matrix, scores, waves)
-    found = _alignment(state, covariance, groups, waves, sums)
+    found = _fitted(groups, state, reaches, order)
     _check(found)
     return found if found.parts[0] < 0 else found.turned()
+
+
+def _fitted(
+    groups: BrightField, state: _State, reaches: tuple[float, ...], order: int
+) -> Alignment:
+    """The fit within the window that leaves the smaller uncertainty.
+
+    A soft one keeps strong frequencies apart, which matters for crystals; a wide one has more
+    counts.
+    """
+    tried = []
+    for taper in (_ROUGH_TAPER, _TAPER):
+        quality = _quality(groups, _refined(groups, state, reaches, taper))
+        good = quality > _LEAST_QUALITY * np.median(quality)
+        kept = groups.chosen(good) if good.sum() > _FEWEST_PIXELS else groups
+        free = replace(state, parts=np.pad(state.parts, (0, _PARTS[order] - 4)))
+        tried.append(_alignment(kept, _refined(kept, free, reaches[-1:], taper)))
+    return min(tried, key=lambda one: float(one.covariance[0, 0]))
 
 
 def _neighbours(coarse: BrightField, cells: NDArray[np.int64], flip: bool | None) -> _State:
@@ -289,8 +303,8 @@ def _searched(coarse: BrightField, waves: _Waves, flip: bool | None) -> list[_St
 def _reaches(waves: _Waves) -> tuple[float, ...]:
     """Frequencies to go up to, step by step, the first of them with most of the signal."""
     q = np.hypot(*(waves.q[strongest(waves.values)] * waves.steps_A).T)
-    first = max(_REACHES[0], 1.2 * float(np.percentile(q, 70)))
-    return (first, *(r for r in _REACHES if r > 1.2 * first), 0.5)[:3]
+    first = min(max(_REACHES[0], 1.2 * float(np.percentile(q, 70))), _REACHES[-1])
+    return (first, *(r for r in _REACHES if r > 1.2 * first))
 
 
 def _aligned(waves: _Waves, groups: BrightField, state: _State) -> float:
@@ -298,18 +312,27 @@ def _aligned(waves: _Waves, groups: BrightField, state: _State) -> float:
     sums = _sums(waves, groups, replace(state, parts=state.parts[:4]))
     enough = sums.count >= _FEWEST_PIXELS
     share = np.abs(sums.cross) ** 2 / np.maximum(sums.count, 1)
-    return float(share[enough].sum())
+    astigmatic = math.hypot(*state.parts[2:4]) > _MOST_ASTIGMATIC * abs(state.parts[0])
+    return float(share[enough].sum()) * (0.5 if astigmatic else 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """A state, and what it leaves."""
+
+    state: _State
+    matrix: Float
+    scores: Float
+    waves: _Waves
+    sums: _Sums
 
 
 def _refined(
-    groups: BrightField, state: _State, reaches: tuple[float, ...]
-) -> tuple[_State, Float, Float, _Waves, _Sums]:
+    groups: BrightField, state: _State, reaches: tuple[float, ...], taper: float
+) -> _Fit:
     """Steps of least squares, with more and more frequencies."""
     for reach in reaches:
-        shifts = displacements_A(
-            _aberrations(state), _to_detector(state.rotation_rad, state.flip), groups.alpha
-        )
-        waves = _Waves.of(groups, shifts).below(reach)
+        waves = _Waves.of(groups, _shifts(state, groups.alpha), taper).below(reach)
         for _ in range(_ROUNDS):
             sums = _sums(waves, groups, state)
             matrix, scores = sums.normal(_weights(sums, waves))
@@ -318,7 +341,13 @@ def _refined(
             state = replace(state, parts=state.parts + step).absorbed()
             if step @ matrix @ step < _SETTLED**2:
                 break
-    return state, matrix, scores, waves, sums
+    return _Fit(state, matrix, scores, waves, sums)
+
+
+def _shifts(state: _State, alpha: Float) -> Float:
+    return displacements_A(
+        _aberrations(state.parts), _to_detector(state.rotation_rad, state.flip), alpha
+    )
 
 
 def _trust(step: Float, groups: BrightField, reach: float) -> float:
@@ -328,10 +357,10 @@ def _trust(step: Float, groups: BrightField, reach: float) -> float:
     return min(1.0, limit / farthest) if farthest > 0 else 1.0
 
 
-def _aberrations(state: _State) -> Aberrations:
+def _aberrations(parts: Float) -> Aberrations:
     from py4DSTEM.kernels.parallax import PARTS
 
-    pairs = zip(PARTS, state.parts, strict=False)
+    pairs = zip(PARTS, parts, strict=False)
     return Aberrations.from_cartesian({p: float(v) for p, v in pairs if p[0] != "turn"})
 
 
@@ -347,28 +376,42 @@ def _covariance(matrix: Float, scores: Float, waves: _Waves) -> Float:
     return covariance
 
 
-def _quality(groups: BrightField, waves: _Waves, state: _State, sums: _Sums) -> Float:
+def _quality(groups: BrightField, fit: _Fit) -> Float:
     """Likeness of each image to the aligned mean: 1 where they are the same."""
-    shifts = displacements_A(
-        _aberrations(state), _to_detector(state.rotation_rad, state.flip), groups.alpha
-    )
-    weights = _weights(sums, waves)
-    expected = sums.model[:, None] * np.exp(-2j * np.pi * waves.q @ shifts.T)
-    inner = (weights[:, None] * (expected.conj() * waves.values).real).sum(axis=0)
-    likeness: Float = inner / max(float((weights * np.abs(sums.model) ** 2).sum()), 1e-300)
+    expected, weights = _expected(groups, fit)
+    inner = (weights[:, None] * (expected.conj() * fit.waves.values).real).sum(axis=0)
+    whole = float((weights * np.abs(fit.sums.model) ** 2).sum())
+    likeness: Float = inner / max(whole, 1e-300)
     return likeness
 
 
-def _alignment(
-    state: _State, covariance: Float, groups: BrightField, waves: _Waves, sums: _Sums
-) -> Alignment:
+def _expected(groups: BrightField, fit: _Fit) -> tuple[Complex, Float]:
+    """The aligned mean moved to where each image is, and the weights of components."""
+    shifts = _shifts(fit.state, groups.alpha)
+    phase = (-2j * np.pi * fit.waves.q @ shifts.T).astype(np.complex64)
+    return fit.sums.model[:, None] * np.exp(phase), _weights(fit.sums, fit.waves)
+
+
+def _measured(groups: BrightField, fit: _Fit) -> Float:
+    """Displacement of each image by one step of least squares of its own, (n, 2) Å."""
+    expected, weights = _expected(groups, fit)
+    q = 2 * np.pi * fit.waves.q
+    normal = np.einsum("m,ma,mb->ab", weights * np.abs(fit.sums.model) ** 2, q, q)
+    rest = (expected.conj() * (fit.waves.values - expected)).imag * -weights[:, None]
+    step = np.linalg.pinv(normal) @ (q.T @ rest)
+    shifts: Float = _shifts(fit.state, groups.alpha) + step.T
+    return shifts
+
+
+def _alignment(groups: BrightField, fit: _Fit) -> Alignment:
+    state, sums = fit.state, fit.sums
     enough = sums.count >= _FEWEST_PIXELS
     whole = float(sums.power[enough].sum())
     rest = float((sums.left * sums.count)[enough].sum())
     return Alignment(
-        state.parts, covariance, state.rotation_rad, state.flip,
-        math.sqrt(rest / whole) if whole > 0 else 1.0, groups,
-        _quality(groups, waves, state, sums),
+        state.parts, _covariance(fit.matrix, fit.scores, fit.waves), state.rotation_rad,
+        state.flip, math.sqrt(rest / whole) if whole > 0 else 1.0, groups,
+        _quality(groups, fit), _measured(groups, fit),
     )  # fmt: skip
 
 
