@@ -9,6 +9,9 @@
 from py4DSTEM.simulate.glass import AmorphousTruth, amorphous
 from py4DSTEM.simulate.grains import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
+from py4DSTEM.simulate.multislice_crystal import DepthDefect
+from py4DSTEM.simulate.multislice_scan import ThickTruth, thick_object
+from py4DSTEM.simulate.particles import ParticlesTruth, weak_particles
 from py4DSTEM.simulate.phase import PhaseTruth, phase_object
 from py4DSTEM.simulate.powder import PowderTruth, powder_rings
 from py4DSTEM.simulate.probe import vacuum_probe
@@ -16,16 +19,21 @@ from py4DSTEM.simulate.scan import SimulatedPattern, SimulatedScan
 
 __all__ = [
     "AmorphousTruth",
+    "DepthDefect",
     "LatticeTruth",
+    "ParticlesTruth",
     "PhaseTruth",
     "PolycrystalTruth",
     "PowderTruth",
     "SimulatedPattern",
     "SimulatedScan",
+    "ThickTruth",
     "amorphous",
     "phase_object",
     "polycrystal",
     "powder_rings",
     "strained_lattice",
+    "thick_object",
     "vacuum_probe",
+    "weak_particles",
 ]

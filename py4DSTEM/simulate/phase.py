@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import next_fast_len
 
-from py4DSTEM.core.calibration import Calibration
-from py4DSTEM.core.history import History
+from py4DSTEM.core.aberrations import Aberrations
+from py4DSTEM.core.calibration import Calibration, rotation_matrix
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError
-from py4DSTEM.simulate.atoms import potential_VA3
 from py4DSTEM.simulate.scan import (
     Seed,
     SimulatedScan,
     as_cube,
-    counted,
-    optics,
-    positive,
-    rotation,
     shape_2d,
 )
-from py4DSTEM.units import electron_wavelength_A, interaction_constant_rad_per_VA
+from py4DSTEM.simulate.waves import (
+    Frame,
+    atoms_as_shapes,
+    calibration_of,
+    lens,
+    pixels,
+    probe_wave,
+    projected,
+    scan_positions,
+    thin_patterns,
+    to_detector,
+    vacuum_pattern,
+)
+from py4DSTEM.units import interaction_constant_rad_per_VA
 
 __all__ = ["PhaseTruth", "phase_object"]
 
@@ -55,6 +63,8 @@ class PhaseTruth:
         Complete and true.
     vacuum : DiffractionSlice
         The probe without specimen.
+    aberrations : Aberrations
+        With the defocus as C10.
     """
 
     phase: Float
@@ -69,6 +79,7 @@ class PhaseTruth:
     semiangle_mrad: float
     calibration: Calibration
     vacuum: DiffractionSlice
+    aberrations: Aberrations
 
 
 def phase_object(
@@ -77,6 +88,7 @@ def phase_object(
     *,
     semiangle_mrad: float = 20.0,
     defocus_A: float = 100.0,
+    aberrations: Aberrations | Mapping[str, float] | None = None,
     step_A: float = 0.8,
     jitter_A: float = 0.0,
     Q_pixel_size_A: float = 0.0375,
@@ -96,6 +108,8 @@ def phase_object(
         Even and equal: the wave is sampled on the detector's grid.
     semiangle_mrad, defocus_A : float
         The probe; ``defocus = −C10``.
+    aberrations : Aberrations or mapping of str to float, optional
+        Others, Å and rad; a C10 among them takes the place of `defocus_A`.
     step_A, jitter_A : float
         Scan step, and rms error of the positions.
     Q_pixel_size_A, energy_eV : float
@@ -114,7 +128,7 @@ def phase_object(
 
     Notes
     -----
-    ``ψ(k) ∝ [λk ≤ α] exp(−2πi χ(k)/λ)`` with ``χ = C10 (λk)²/2`` in Å and C10 = −defocus;
+    ``ψ(k) ∝ [λk ≤ α] exp(−2πi χ(k)/λ)`` with ``χ = C10 (λk)²/2 + …`` in Å and C10 = −defocus;
     ``I(k) = |Σ_r ψ(r − R) exp(iσ v(r)) exp(−2πi k·r)|²``.  A positive potential gives a positive
     phase, and electrons are deflected towards atoms.  The potential is a sum of screened Coulomb
     potentials, smoothed by thermal motion and limited to two thirds of the detector's edge.  There
@@ -128,68 +142,47 @@ def phase_object(
     """
     scan_shape, Q_shape = shape_2d("scan_shape", scan_shape), shape_2d("Q_shape", Q_shape, 8)
     parameters = dict(locals())
-    positive(semiangle_mrad=semiangle_mrad)
+    bent = lens(aberrations, defocus_A)
+    parameters["aberrations"] = dict(bent.coefficients)
+    if Q_shape[0] != Q_shape[1] or Q_shape[0] % 2:
+        raise ParameterError(f"Q_shape must be even and square, not {Q_shape}")
     rng = np.random.default_rng(seed)
-    radius_px = semiangle_mrad * 1e-3 / electron_wavelength_A(energy_eV) / Q_pixel_size_A
-    _check_detector(Q_shape, radius_px)
-    calibration = optics(
+    calibration = calibration_of(
+        Q_shape,
+        semiangle_mrad,
         step_A=step_A,
         Q_pixel_size_A=Q_pixel_size_A,
         energy_eV=energy_eV,
-        probe_radius_px=radius_px,
-    ).replace(
-        origin_px=(Q_shape[0] / 2, Q_shape[1] / 2), rotation_rad=rotation_rad, flip=bool(flip)
-    )
-    scene = _Scene.under(scan_shape, Q_shape[0], calibration, jitter_A, rng)
+    ).replace(rotation_rad=rotation_rad, flip=bool(flip))
+    size, sampling = Q_shape[0], 1 / (Q_shape[0] * Q_pixel_size_A)
+    margin = size * sampling / 2
+    positions = scan_positions(scan_shape, step_A, jitter_A, (margin, margin), rng)
+    atoms, numbers = _flake(positions, 0.25 * size * sampling, rng)
     sigma = strength * interaction_constant_rad_per_VA(energy_eV)
-    wave = _probe_wave(scene.size, calibration, defocus_A)
-    data = _patterns(scene.seen(rotation_rad, flip), sigma, wave, scan_shape, dose, rng)
+    wave = probe_wave(Q_shape, calibration, bent)
+    frame = Frame.around(to_detector(positions, rotation_rad, flip), Q_shape, (sampling, sampling))
+    seen = atoms_as_shapes(to_detector(atoms, rotation_rad, flip) - frame.start_A, numbers)
+    shift = np.exp(1j * sigma * projected(seen, frame.shape, frame.sampling_A, sampling))
+    where = frame.positions_px.reshape(*scan_shape, 2)
+    data = thin_patterns(shift, where, wave, dose, rng)
+    shape = pixels((positions.reshape(-1, 2).max(axis=0) + margin) / sampling)
+    known = projected(atoms_as_shapes(atoms, numbers), shape, frame.sampling_A, sampling)
     truth = PhaseTruth(
-        phase=sigma * scene.potential(),
-        sampling_A=scene.sampling_A,
-        positions_A=scene.positions_A,
-        probe=np.fft.fftshift(np.fft.ifft2(wave)) * scene.size,
-        atoms_A=scene.atoms_A,
-        atoms_Z=scene.atoms_Z,
-        defocus_A=defocus_A,
+        phase=sigma * known,
+        sampling_A=sampling,
+        positions_A=positions,
+        probe=np.fft.fftshift(np.fft.ifft2(wave)) * size,
+        atoms_A=atoms,
+        atoms_Z=numbers,
+        defocus_A=bent.defocus_A,
         rotation_rad=rotation_rad,
         flip=flip,
         semiangle_mrad=semiangle_mrad,
         calibration=calibration,
-        vacuum=_vacuum(wave, calibration, dose, rng),
+        vacuum=vacuum_pattern(np.abs(wave) ** 2, calibration, dose, rng),
+        aberrations=bent,
     )
     return SimulatedScan(as_cube(data, calibration, "phase-object", parameters), truth)
-
-
-def _check_detector(Q_shape: tuple[int, int], radius_px: float) -> None:
-    nx, ny = Q_shape
-    if nx != ny or nx % 2:
-        raise ParameterError(f"Q_shape must be even and square, not {Q_shape}")
-    if radius_px > nx / 3:
-        raise ParameterError(
-            f"the bright-field disk has a radius of {radius_px:.1f} px, too large for a detector "
-            f"of {nx} px: use a smaller semiangle_mrad or more pixels"
-        )
-
-
-def _positions(
-    shape: tuple[int, int],
-    step_A: float,
-    jitter_A: float,
-    margin_A: float,
-    rng: np.random.Generator,
-) -> Float:
-    """A grid that begins one margin inside the frame, with random errors."""
-    if not (math.isfinite(jitter_A) and jitter_A >= 0):
-        raise ParameterError(f"jitter_A must not be negative, not {jitter_A!r}")
-    grid = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1) * step_A + margin_A
-    return grid + jitter_A * rng.standard_normal(grid.shape)
-
-
-def _to_detector(points: Float, rotation_rad: float, flip: bool) -> Float:
-    """Scan axes to detector axes: rotate back, then exchange x and y where flipped."""
-    back = points @ rotation(rotation_rad)
-    return back[..., ::-1] if flip else back
 
 
 def _flake(
@@ -199,7 +192,7 @@ def _flake(
     flat = positions.reshape(-1, 2)
     low, high = flat.min(axis=0) - margin_A, flat.max(axis=0) + margin_A
     a = 3.19
-    cell = a * np.array([[1.0, 0.0], [0.5, math.sqrt(3) / 2]]) @ rotation(-0.2)
+    cell = a * np.array([[1.0, 0.0], [0.5, math.sqrt(3) / 2]]) @ rotation_matrix(-0.2)
     reach = int(np.ceil(np.linalg.norm(high - low) / a)) + 2
     grid = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1).T @ cell
     sites = grid + (low + high) / 2
@@ -209,138 +202,3 @@ def _flake(
     numbers = np.repeat([42, 16, 16], [len(sites), *map(len, kept)])
     inside = ((atoms >= low) & (atoms <= high)).all(axis=1)
     return atoms[inside], numbers[inside]
-
-
-def _pixels(extent_px: Float) -> tuple[int, int]:
-    nx, ny = (next_fast_len(math.ceil(n) + 1) for n in extent_px)
-    return nx, ny
-
-
-def _potential(
-    atoms: Float, numbers: NDArray[np.int64], shape: tuple[int, int], sampling: float
-) -> Float:
-    """Projected potential in V·Å; pixel (i, j) at ``(i, j) * sampling``, periodic.
-
-    ``v(r) = Σ_q V_Z(q) T(q) exp(2πi q·(r − r_j)) / area``; T holds thermal motion (0.08 Å rms)
-    and a cosine that falls from one third to two thirds of the Nyquist frequency.
-    """
-    qx, qy = (np.fft.fftfreq(n, sampling) for n in shape)
-    q = np.hypot(qx[:, None], qy[None, :])
-    edge = np.clip(q * 2 * sampling * 3 - 1, 0, 1)
-    transfer = np.exp(-2 * (np.pi * 0.08 * q) ** 2) * np.cos(np.pi / 2 * edge) ** 2
-    total = np.zeros(shape, np.complex128)
-    for Z in np.unique(numbers):
-        x, y = atoms[numbers == Z].T
-        waves_x = np.exp(-2j * np.pi * np.outer(qx, x))
-        waves_y = np.exp(-2j * np.pi * np.outer(y, qy))
-        total += potential_VA3(q, int(Z)) * (waves_x @ waves_y)
-    return np.fft.ifft2(total * transfer).real / sampling**2
-
-
-@dataclass(frozen=True, eq=False)
-class _Specimen:
-    """The potential in detector axes, and the probe positions in its pixels."""
-
-    potential: Float
-    positions_px: Float
-
-
-@dataclass(frozen=True, eq=False)
-class _Scene:
-    """Where the probe goes and what it meets, in scan axes; a window of it has `size` pixels."""
-
-    positions_A: Float
-    atoms_A: Float
-    atoms_Z: NDArray[np.int64]
-    sampling_A: float
-    size: int
-
-    @classmethod
-    def under(
-        cls,
-        scan_shape: tuple[int, int],
-        size: int,
-        calibration: Calibration,
-        jitter_A: float,
-        rng: np.random.Generator,
-    ) -> _Scene:
-        """A flake that reaches beyond every position of the scan."""
-        sampling = 1 / (size * calibration.Q[0].step)
-        margin = size * sampling / 2
-        positions = _positions(scan_shape, calibration.R[0].step, jitter_A, margin, rng)
-        atoms, numbers = _flake(positions, 0.25 * size * sampling, rng)
-        return cls(positions, atoms, numbers, sampling, size)
-
-    def potential(self) -> Float:
-        """In V·Å; pixel (i, j) lies at ``(i, j) * sampling_A``."""
-        last = self.positions_A.reshape(-1, 2).max(axis=0) + self.size * self.sampling_A / 2
-        shape = _pixels(last / self.sampling_A)
-        return _potential(self.atoms_A, self.atoms_Z, shape, self.sampling_A)
-
-    def seen(self, rotation_rad: float, flip: bool) -> _Specimen:
-        """In detector axes, on a grid that leaves room for the window about every position."""
-        flat = _to_detector(self.positions_A, rotation_rad, flip).reshape(-1, 2)
-        start = flat.min(axis=0) - (self.size / 2 + 1) * self.sampling_A
-        shape = _pixels((flat.max(axis=0) - start) / self.sampling_A + self.size / 2 + 1)
-        atoms = _to_detector(self.atoms_A, rotation_rad, flip) - start
-        potential = _potential(atoms, self.atoms_Z, shape, self.sampling_A)
-        return _Specimen(potential, (flat - start) / self.sampling_A)
-
-
-def _probe_wave(size: int, calibration: Calibration, defocus_A: float) -> Complex:
-    """Ψ(k) in FFT order, ``Σ |Ψ|² = 1``; the aperture's edge is one pixel soft."""
-    step, wavelength = calibration.Q[0].step, calibration.wavelength_A
-    k = np.fft.fftfreq(size, 1 / (size * step))
-    squared = k[:, None] ** 2 + k[None, :] ** 2
-    aperture = np.clip(calibration.semiangle_px() - np.sqrt(squared) / step + 0.5, 0, 1)
-    chi = -defocus_A * wavelength**2 * squared / 2
-    wave = np.sqrt(aperture) * np.exp(-2j * np.pi * chi / wavelength)
-    normalised: Complex = wave / np.linalg.norm(wave)
-    return normalised
-
-
-def _patterns(
-    specimen: _Specimen,
-    sigma: float,
-    wave: Complex,
-    scan_shape: tuple[int, int],
-    dose: float | None,
-    rng: np.random.Generator,
-) -> NDArray[np.uint16] | NDArray[np.float32]:
-    """Exit waves and their intensities, one scan row at a time."""
-    size = len(wave)
-    transmission = np.exp(1j * sigma * specimen.potential)
-    data = np.empty((*scan_shape, size, size), np.float32 if dose is None else np.uint16)
-    rows = specimen.positions_px.reshape(*scan_shape, 2)
-    for row, positions in enumerate(rows):
-        intensity = _intensities(positions, transmission, wave)
-        data[row] = counted(intensity * (1.0 if dose is None else dose), dose, rng)
-    return data
-
-
-def _intensities(positions: Float, transmission: Complex, wave: Complex) -> Float:
-    """Diffraction patterns (n, N, N), origin at (N/2, N/2), of sum one."""
-    size = len(wave)
-    whole = np.floor(positions).astype(np.int64)
-    shift = positions - whole + size // 2
-    k = np.fft.fftfreq(size)
-    ramp_x = np.exp(-2j * np.pi * shift[:, :1] * k)[:, :, None]
-    ramp_y = np.exp(-2j * np.pi * shift[:, 1:] * k)[:, None, :]
-    probes = np.fft.ifft2(wave * ramp_x * ramp_y)
-    window = np.arange(size) - size // 2
-    x, y = whole[:, :1] + window, whole[:, 1:] + window
-    exits = probes * transmission[x[:, :, None], y[:, None, :]]
-    return np.fft.fftshift(np.abs(np.fft.fft2(exits)) ** 2, axes=(1, 2))
-
-
-def _vacuum(
-    wave: Complex, calibration: Calibration, dose: float | None, rng: np.random.Generator
-) -> DiffractionSlice:
-    """The probe without specimen, a hundred times the dose of one position."""
-    scale = 1.0 if dose is None else min(100 * dose, 1e6)
-    frame = np.fft.fftshift(np.abs(wave) ** 2) * scale
-    history = History().then("simulate-vacuum-probe", {"dose": dose})
-    units = "fraction" if dose is None else "counts"
-    return DiffractionSlice(
-        counted(frame, dose, rng), calibration, history, "vacuum probe", units=units
-    )

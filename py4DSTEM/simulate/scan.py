@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.calibration import rotation_matrix as rotation
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.history import History
 from py4DSTEM.core.metadata import Metadata
@@ -107,12 +108,6 @@ def optics(
     )
 
 
-def rotation(angle_rad: float) -> Float:
-    """Matrix that rotates x towards y by `angle_rad`."""
-    c, s = math.cos(angle_rad), math.sin(angle_rad)
-    return np.array([[c, -s], [s, c]])
-
-
 def detector_px(vectors: Float, calibration: Calibration) -> Float:
     """Detector pixels, relative to the origin, of vectors ``(..., 2)`` in calibrated axes.
 
@@ -184,5 +179,5 @@ def as_cube(
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Only what JSON can hold; a generator as seed, for one, cannot be written down."""
-    plain = (int, float, str, bool, tuple, type(None))
+    plain = (int, float, str, bool, tuple, dict, type(None))
     return {name: value for name, value in parameters.items() if isinstance(value, plain)}
