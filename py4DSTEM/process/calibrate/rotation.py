@@ -372,8 +372,7 @@ def measure_rotation(
         least.  "shadow": in a defocused scan the image seen by a bright-field pixel k is displaced
         by ``λ defocus k``: the rotation and flip that turn k into the displacements.  Or, with
         `shadow`, where one defocused pattern shows what the image of the scan shows.
-        "symmetry": angular harmonics of rings of the detector; several times more precise than
-        "curl" from the same scan, where the probe is round.
+        "symmetry": harmonics of rings of the detector; several times more precise than "curl".
     flip : bool, optional
         Whether x and y are exchanged before the rotation; None: measured.
     near_deg : float, optional
@@ -419,15 +418,12 @@ def measure_rotation(
     Shadow image: underfocus (positive `defocus`) shows the place ``R0 − λ defocus R(θ) k`` in pixel
     k, upside down, overfocus upright.  Image and shadow are compared at all angles, scales and
     places and for both flips, by their normalised correlation, then by least squares; the shadow
-    must span a third of the scan or more, and be an image of the same contrast (not of a dark
-    field).  Without a sign of the defocus the half turn is that of the curl.
+    must span a third of the scan or more, with the same contrast (not that of a dark field).
+    Without a sign of the defocus the half turn is that of the curl.
 
-    "symmetry": every wave q of a thin specimen makes patterns that are their own mirror image about
-    q where the probe is round (defocus and spherical aberration, no astigmatism or coma).  Of the
-    sums ``Σ I cos mφ`` and ``Σ I sin mφ`` over rings of the bright disk, m = 1, 2, 3, the part
-    across q is then zero; the rotation and flip that leave least of it, each ring, order and
-    frequency with the weight that its noise gives it.  The centre of mass is m = 1 of all rings
-    together.  sigma is a jackknife over rings and orders.
+    "symmetry": where the probe is round (no astigmatism or coma) a wave q of a thin specimen makes
+    patterns that are their own mirror image about q: the sums ``Σ I cos mφ``, ``Σ I sin mφ`` over
+    rings of the bright disk, m = 1, 2, 3, have no part across q.  sigma: jackknife over them.
 
     Curl and displacement leave the half turn open.  For a scan it is chosen so that the phase is
     bright where electrons are scattered beyond the bright disk ("dark field"); without such pixels
@@ -435,8 +431,6 @@ def measure_rotation(
     thick specimens (beyond about 10 nm of a crystal on a zone axis) the deflection may reverse:
     there give `near_deg`, or use "shadow" with a known `defocus`.
 
-    References
-    ----------
     Lazić, Bosch & Lazar, doi:10.1016/j.ultramic.2015.10.011 (deflection and its curl);
     Savitzky et al., doi:10.1017/S1431927621000477 (rotation by least curl).
 

@@ -57,7 +57,8 @@ class DPCResult:
     residual : RealSlice
         What the phase leaves of it: ``<k> − ∇φ/2π``, stack "x", "y", Å⁻¹.
     phase_sigma_rad : (Rx, Ry) float64
-        One-sigma uncertainty of the phase relative to its mean, from the residual.
+        One-sigma uncertainty of the phase relative to its mean, from the curl of the deflection,
+        which is noise; NaN in a scan of one row.
     com : RealSlice
         Stack "x", "y" of centres of mass, raw detector pixels.
     rotation_rad, flip : float, bool
@@ -234,7 +235,8 @@ class DifferentialPhaseContrast(Analysis, kind="dpc", version=1):
         seen = com.with_calibration(turned)
         measured, steps, _ = deflections(seen)
         measured = measured - self._descan(measured, com.calibration)
-        integral = self._integral(2 * math.pi * measured, steps, options)
+        gradient = 2 * math.pi * measured
+        integral = self._integral(gradient, steps, options)
         history = self.history(value.history)
         image: dict[str, Any] = {"calibration": turned, "history": history}
         vectors: dict[str, Any] = {**image, "labels": ("x", "y"), "units": "A^-1"}
@@ -242,7 +244,7 @@ class DifferentialPhaseContrast(Analysis, kind="dpc", version=1):
             phase=RealSlice(integral.image, name="phase", units="rad", **image),
             deflection=RealSlice(measured, name="deflection", **vectors),
             residual=RealSlice(integral.residual / (2 * math.pi), name="residual", **vectors),
-            phase_sigma_rad=_phase_sigma(integral, steps, self._smoothing),
+            phase_sigma_rad=_phase_sigma(gradient, integral, steps, self._smoothing),
             com=com,
             **vars(turn),
             errors=integral.errors,
@@ -362,22 +364,23 @@ class _Turn:
 
 
 def _phase_sigma(
-    integral: integrate.Integral, steps: tuple[float, float], smoothing: integrate.Smoothing
+    gradient: Float,
+    integral: integrate.Integral,
+    steps: tuple[float, float],
+    smoothing: integrate.Smoothing,
 ) -> Float:
-    """What the noise of the deflection, as the residual shows it, makes of the phase.
+    """What the noise of the gradient makes of the phase, (Rx, Ry).
 
-    A gradient field of N positions has N unknowns; what is left of 2 N noisy values is noise of N.
+    A field of N positions has N unknowns: the curl of 2 N noisy values is the noise of N.
     """
     known = np.isfinite(integral.image)
-    count = int(known.sum())
-    axes = [k for k, n in enumerate(known.shape) if n > 1]
-    freedom = (len(axes) - 1) * count
-    if freedom < 1:
+    if min(known.shape) < 2:
         return np.full(known.shape, math.nan)
-    noise = float(np.nansum(integral.residual[axes] ** 2)) / freedom
-    return np.where(
-        known, math.sqrt(noise) * integrate.noise_gain(known.shape, steps, smoothing), math.nan
-    )
+    plain = integrate.by_least_squares(gradient, steps)  # without smoothing, which is no noise
+    curl = integrate.by_fourier(plain.residual, steps).residual
+    noise = math.sqrt(float(np.nansum(curl**2)) / int(np.isfinite(curl[0]).sum()))
+    gain = integrate.noise_gain((known.shape[0], known.shape[1]), steps, smoothing)
+    return np.where(known, noise * gain, math.nan)
 
 
 # ---- the public function -------------------------------------------------------------------------
@@ -455,8 +458,7 @@ def dpc(
     probe (Lazić, Bosch and Lazar, doi:10.1016/j.ultramic.2015.10.011); its field is
     ``E = −2π<k>/σ`` (Müller et al., doi:10.1038/ncomms6653), its charge ``ε0 ∇·E``.  The phase is
     known but for a constant, and long waves carry most of its noise: ``phase_sigma_rad`` tells how
-    much.  In one row only the slope along it is integrated.  Frankot and Chellappa,
-    doi:10.1109/34.3909.
+    much.  In one row only the slope along it is integrated.  Fourier: doi:10.1109/34.3909.
 
     Examples
     --------

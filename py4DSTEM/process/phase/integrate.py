@@ -215,24 +215,24 @@ def by_least_squares(
     """
     smooth = smoothing or Smoothing()
     known = _known(gradient)
-    alike = weights is None
+    field = np.where(known, gradient, 0.0)
+    shape = (field.shape[1], field.shape[2])
     w: Float = known.astype(np.float64) if weights is None else np.where(known, weights, 0.0)
-    edges = [_edges(gradient[k], w, steps[k], k) for k in range(2)]
-    poisson = _Poisson.of((gradient.shape[1], gradient.shape[2]), steps, smooth)
+    edges = [_edges(field[k], w, steps[k], k) for k in range(2)]
+    poisson = _Poisson.of(shape, steps, smooth)
     right = _divergence(edges, steps)
-    if alike and known.all():
+    if weights is None and known.all():
         image, errors, converged = poisson.solved(right), np.empty(0), True
     else:
         image, errors, converged = _conjugate(edges, steps, right, poisson, smooth, options)
-    tied = known & _tied(edges)
-    left: Float = np.nan_to_num(gradient) - _slopes(image, known, steps)
-    errors = np.append(errors, _share(left * known, gradient * known)) if alike else errors
-    return _found(image, tied, known, left, errors, converged)
+    left: Float = (field - _slopes(image, known, steps)) * known
+    errors = errors if errors.size else np.array([_share(left, field)])
+    return _found(image, known & _tied(edges), known, left, errors, converged)
 
 
 def _edges(gradient: Float, weights: Float, step: float, axis: int) -> _Edges:
     """Along `axis`: ∫g between neighbours, and the harmonic mean of their weights."""
-    g = np.moveaxis(np.nan_to_num(gradient), axis, 0)
+    g = np.moveaxis(gradient, axis, 0)
     w = np.moveaxis(weights, axis, 0)
     n = len(g)
     if n < 2:
@@ -241,7 +241,8 @@ def _edges(gradient: Float, weights: Float, step: float, axis: int) -> _Edges:
     mean = (g[:-1] + g[1:]) / 2
     if n > 3:
         cubic = sum(c * g[k : n - 3 + k] for k, c in enumerate(_FOURTH))
-        usable = (w[:-3] > 0) & (w[1:-2] > 0) & (w[2:-1] > 0) & (w[3:] > 0)
+        inner, outer = np.minimum(w[1:-2], w[2:-1]), np.minimum(w[:-3], w[3:])
+        usable = (inner > 0) & (outer >= 0.5 * inner)  # none that should count for less
         mean[1:-1] = np.where(usable, cubic, mean[1:-1])
     total = w[:-1] + w[1:]
     both = np.divide(2 * w[:-1] * w[1:], total, out=np.zeros_like(total), where=total > 0)
@@ -389,15 +390,25 @@ def _slope(image: Float, known: Bool, step: float, axis: int) -> Float:
         return np.zeros_like(image)
     after = np.diff(v, axis=0) / step
     after[~(k[1:] & k[:-1])] = np.nan
-    sides = np.full((2, *v.shape), np.nan)
-    sides[0, :-1], sides[1, 1:] = after, after
-    count = np.isfinite(sides).sum(axis=0)
-    slope = np.nansum(sides, axis=0) / np.maximum(count, 1)
+    padded = np.pad(after, ((2, 2), (0, 0)), constant_values=np.nan)
+    two_before, before, behind, two_behind = (padded[n : n + len(v)] for n in range(4))
+    slope = _first_known(
+        (before + behind) / 2, 1.5 * behind - 0.5 * two_behind, 1.5 * before - 0.5 * two_before,
+        behind, before,
+    )  # fmt: skip
     if len(v) > 4:
         fine = (8 * (v[3:-1] - v[1:-3]) - (v[4:] - v[:-4])) / (12 * step)
         whole = k[:-4] & k[1:-3] & k[3:-1] & k[4:]
         slope[2:-2] = np.where(whole, fine, slope[2:-2])
     return np.moveaxis(slope, 0, axis)
+
+
+def _first_known(*choices: Float) -> Float:
+    """At each position the first of the choices that is a number; 0 where none is."""
+    result = np.zeros_like(choices[0])
+    for choice in reversed(choices):
+        result = np.where(np.isfinite(choice), choice, result)
+    return result
 
 
 # ---- by iteration --------------------------------------------------------------------------------
@@ -414,8 +425,9 @@ def by_iteration(
 
     What lies beyond the scan, and at unknown positions, is left free instead of being mirrored or
     repeated.  Conjugate gradients with the Fourier integral of what is left as their step; they
-    stop where an iteration takes less than `tolerance` of the residual away, or at
-    `max_iterations`.  Stopping early damps what the edges leave undetermined.
+    stop where an iteration takes less than `tolerance` of the residual away, where no more than a
+    hundredth of `tolerance` is left of the whole, or at `max_iterations`.
+    Stopping early damps what the edges leave undetermined.
     """
     known = _known(gradient)
     shape = (gradient.shape[1], gradient.shape[2])
@@ -466,7 +478,7 @@ def _descent(
         left = left - step * bent
         last = power
         errors.append(math.sqrt(float((left**2).sum()) / whole))
-        if errors[-2] - errors[-1] <= stop[1] * errors[-1]:
+        if errors[-2] - errors[-1] <= stop[1] * errors[-1] or errors[-1] <= 0.01 * stop[1]:
             return spectrum, left, np.array(errors), True
     return spectrum, left, np.array(errors), whole == 0
 
