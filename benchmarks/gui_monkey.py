@@ -342,16 +342,19 @@ def main() -> int:
     os.chdir(folder)  # where exports go
     monkey = Monkey(desk, given.seed, [*small_files(folder) * 3, *files_below(given.data)])
     monkey.desk.open(folder / "good3.npy")
-    start, memory = time.monotonic(), []
+    start, memory, rest = time.monotonic(), [], []
     while sum(monkey.done.values()) < given.acts:
         monkey.run(min(500, given.acts - sum(monkey.done.values())))
         memory.append(resident_mib())
         total = sum(monkey.done.values())
         state = f"{total} acts, {len(desk.uncaught)} uncaught, {len(desk.qt_messages)} Qt messages"
         print(f"{state}, {memory[-1]:.0f} MiB, {len(desk.session.project.scans)} scans", flush=True)
+        if total % 2500 == 0:
+            rest.append(round(emptied_mib(desk)))
+            print(f"{rest[-1]} MiB once all scans were closed", flush=True)
         if time.monotonic() - start > 3600 * given.hours:
             break
-    return report(desk, monkey, memory)
+    return report(desk, monkey, rest)
 
 
 def emptied_mib(desk: Desk) -> float:
@@ -366,7 +369,7 @@ def emptied_mib(desk: Desk) -> float:
     return resident_mib()
 
 
-def report(desk: Desk, monkey: Monkey, memory: list[float]) -> int:
+def report(desk: Desk, monkey: Monkey, rest: list[int]) -> int:
     """Print what nobody caught; 1 where there is something."""
     print(dict(monkey.done))
     seen: Counter[str] = Counter()
@@ -380,9 +383,7 @@ def report(desk: Desk, monkey: Monkey, memory: list[float]) -> int:
     shown = Counter(f"{t.title}\n" + "\n".join(t.details.splitlines()[-9:]) for t in desk.mistakes)
     for text, count in shown.most_common(20):
         print(f"--- {count} times shown as a mistake of the program\n{text}")
-    half = [round(mib) for mib in memory[len(memory) // 2 :]]
-    print(f"memory {memory[0]:.0f} … {memory[-1]:.0f} MiB; second half {half[0]} … {half[-1]}")
-    print(f"{emptied_mib(desk):.0f} MiB once all scans were closed")
+    print(f"MiB with all closed, every 2500 acts: {rest}")
     desk.window.end()
     sys.stdout.flush()
     os._exit(1 if desk.uncaught or desk.qt_messages or desk.mistakes else 0)

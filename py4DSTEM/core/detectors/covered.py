@@ -33,7 +33,7 @@ def within_circle(i: Float, j: Float, transform: Float, radius: float) -> Float:
     centers = np.stack([i, j], -1) @ transform.T
     corners = _CORNERS @ transform.T
     distance, reach = np.hypot(*centers.T), np.hypot(*corners.T).max()
-    fraction = (distance < radius).astype(np.float64)
+    fraction: Float = (distance < radius).astype(np.float64)
     crossed = np.abs(distance - radius) < reach
     area = _overlap(centers[crossed, None] + corners, radius)
     fraction[crossed] = np.minimum(area / abs(np.linalg.det(transform)), 1.0)
