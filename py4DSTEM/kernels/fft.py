@@ -30,7 +30,8 @@ class Plan(NamedTuple):
 
     ``radices[k]`` of stage k, whose twiddle factors begin at ``starts[k]`` of `cosine`, `sine`
     (float32): ``exp(−2πi p j / n)`` for p < n / radix and 0 < j < radix, n shrinking by the radix
-    from stage to stage.  ``roots[k]`` is where the roots of unity of a large prime begin; ``lanes`` is `LANES`.
+    from stage to stage.  ``roots[k]`` is where the roots of unity of a large prime begin; ``lanes``
+    is `LANES`.
     """
 
     length: int
