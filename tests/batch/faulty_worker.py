@@ -28,7 +28,7 @@ def open_input(recipe: Any, path: str) -> Any:
         Path(path + ".tried").touch()
         os._exit(3)
     if "eat" in name:
-        kept = [np.ones(2 * 10**8) for _ in range(40)]
+        kept = [np.empty(2 * 10**8) for _ in range(40)]  # asked for is enough
         return kept
     return _open(recipe, path)
 
