@@ -55,6 +55,7 @@ from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.plot.draw import show as show
 from py4DSTEM.plot.figures.dpc import show_dpc as show_dpc
+from py4DSTEM.plot.figures.frc import show_ring_correlation as show_ring_correlation
 from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
 from py4DSTEM.plot.figures.origin import show_origin as show_origin
 from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
@@ -132,6 +133,8 @@ from py4DSTEM.process.phase.fields import charge_density as charge_density
 from py4DSTEM.process.phase.fields import electric_field as electric_field
 from py4DSTEM.process.phase.fields import magnetic_induction as magnetic_induction
 from py4DSTEM.process.phase.fields import projected_potential as projected_potential
+from py4DSTEM.process.phase.frc import RingCorrelation as RingCorrelation
+from py4DSTEM.process.phase.frc import fourier_ring_correlation as fourier_ring_correlation
 from py4DSTEM.process.probe import Probe as Probe
 from py4DSTEM.process.probe import measure_probe as measure_probe
 from py4DSTEM.process.probe import synthetic_probe as synthetic_probe

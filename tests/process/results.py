@@ -81,6 +81,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "QualityEntry": lambda: crystal().cube.quality().entries[0],
     "QualityReport": lambda: crystal().cube.quality(),
     "RadialProfileResult": lambda: glass().radial_profiles(),
+    "RingCorrelation": lambda: py4DSTEM.fourier_ring_correlation(
+        *np.random.default_rng(1).random((2, 24, 30)), 0.5
+    ),
     "RingFitResult": ring_fits,
     "RotationMeasurement": lambda: simulate.phase_object((12, 12), seed=1).cube.measure_rotation(),
     "StrainComparison": comparison,

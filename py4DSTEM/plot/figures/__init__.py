@@ -30,6 +30,7 @@ FIGURES = {
     "process.cepstrum:CepstralPlaces": "fits:show_cepstral_places",
     "process.ring_strain:RingFitResult": "fits:show_ring_fits",
     "process.phase.dpc:DPCResult": "dpc:show_dpc",
+    "process.phase.frc:RingCorrelation": "frc:show_ring_correlation",
     "process.strain:StrainMap": "strain:show_strain",
     "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
     "process.strain_comparison:StrainDifference": "strain:show_strain_difference",
