@@ -430,7 +430,6 @@ def measure_rotation(
     so that ``−div`` has peaks rather than holes ("skewness"): electrons bend towards atoms.  In
     thick specimens (beyond about 10 nm of a crystal on a zone axis) the deflection may reverse:
     there give `near_deg`, or use "shadow" with a known `defocus`.
-
     Lazić, Bosch & Lazar, doi:10.1016/j.ultramic.2015.10.011 (deflection and its curl);
     Savitzky et al., doi:10.1017/S1431927621000477 (rotation by least curl).
 

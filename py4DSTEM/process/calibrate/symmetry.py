@@ -192,48 +192,63 @@ class MirrorAngle:
 
 @dataclass(frozen=True, eq=False)
 class MirrorSymmetry:
-    """Harmonics in the Fourier space of the scan.
+    """Powers of the harmonics in the Fourier space of the scan, half of which is kept.
 
     Parameters
     ----------
-    waves : (g, 2, nx, ny) complex128
-        Transforms of the cosine and the sine image of every ring and order.
+    total : (g, n) float64
+        ``|A|² + |B|²`` of the cosine and the sine image of every ring and order.
+    split : (2, g, n) complex128
+        ``(|A|² − |B|² + 2i Re AB*) exp(−2imφ)`` without and with the flip, φ the direction of the
+        frequency: its real part is what lies along less what lies across.
     orders : (g,) int64
-    direction_rad : (nx, ny) float64
-        Of each frequency, from x towards y.
-    radius : (nx, ny) int64
-        Rounded length of each frequency.
-    weights : (g, nx, ny) float64
-        How much each frequency counts.
+    where : (nx, ny // 2 + 1) bool
+        The n frequencies that have a direction, and are faster than the taper.
+    ring : (n,) int64
+        Rounded length of each.
+    weights : (g, n) float64
+        How much each counts.
+
+    Notes
+    -----
+    A turn of the patterns by θ is a factor ``exp(2imθ)`` on `split`; exchanging x and y makes
+    ``(−1)^m`` times the conjugate of what is before the factor ``exp(−2imφ)``.
     """
 
-    waves: Complex
+    total: Float
+    split: Complex
     orders: NDArray[np.int64]
-    direction_rad: Float
-    radius: NDArray[np.int64]
+    where: NDArray[np.bool_]
+    ring: NDArray[np.int64]
     weights: Float
 
     @classmethod
     def of(cls, images: RingImages) -> MirrorSymmetry:
         """Of the images of one pass; a plane is removed from each, and the edges are tapered."""
+        from scipy import fft  # slow to import
+
         stack = flattened(images.harmonics.data)
         shape = stack.shape[1], stack.shape[2]
-        waves = np.fft.fft2(stack * np.outer(taper(shape[0]), taper(shape[1])))
-        waves = waves.reshape(-1, 2, *shape)
-        steps = scan_steps(images.com.calibration)
-        kx, ky = (np.fft.fftfreq(n, s) for n, s in zip(shape, steps, strict=True))
-        radius = np.hypot(kx[:, None], ky)
-        known = np.outer(with_direction(shape[0]), with_direction(shape[1])) > 0
-        # The taper smears what is slower than it over frequencies of other directions.
-        known &= radius > 1.5 * max(1 / (n * s) for n, s in zip(shape, steps, strict=True))
-        power = np.where(known, np.abs(waves) ** 2, 0.0).sum(axis=(1, 2, 3))
-        if not (known.any() and np.isfinite(power).all() and power.any()):
+        waves = fft.rfft2(stack * np.outer(taper(shape[0]), taper(shape[1])))
+        kx, ky, where = _frequencies(shape, scan_steps(images.com.calibration))
+        if not where.any():
+            raise ParameterError(f"a scan of {shape[0]} x {shape[1]} positions is too small")
+        a, b = np.moveaxis(waves[:, where].reshape(-1, 2, int(where.sum())), 1, 0)
+        orders = np.asarray(images.orders)
+        total = np.abs(a) ** 2 + np.abs(b) ** 2
+        power = total.sum(axis=1, keepdims=True)
+        if not (np.isfinite(power).all() and power.any()):
             raise ParameterError("the patterns are the same at all positions: nothing tells axes")
-        scale = np.divide(1.0, power, out=np.zeros_like(power), where=power > 0)
-        ring = np.rint(radius * max(n * s for n, s in zip(shape, steps, strict=True)))
-        weights = scale[:, None, None] * known
-        angles = np.arctan2(ky[None, :], kx[:, None])
-        return cls(waves, np.asarray(images.orders), angles, ring.astype(np.int64), weights)
+        square = np.abs(a) ** 2 - np.abs(b) ** 2 + 2j * (a * b.conj()).real
+        phases = {m: np.exp(-2j * m * np.arctan2(ky, kx)[where]) for m in set(images.orders)}
+        turn = np.stack([phases[m] for m in images.orders])
+        sign = np.where(orders % 2 == 0, 1.0, -1.0)[:, None]
+        weights = np.divide(1.0, power, out=np.zeros_like(power), where=power > 0)
+        # In units of the slowest wave of the longer side.
+        slowest = max(n * s for n, s in zip(shape, scan_steps(images.com.calibration), strict=True))
+        ring = np.rint(np.hypot(kx, ky)[where] * slowest).astype(np.int64)
+        split = np.stack([square * turn, sign * square.conj() * turn])
+        return cls(total, split, orders, where, ring, weights * np.ones_like(total))
 
     def decided(self, flip: bool | None) -> tuple[MirrorSymmetry, MirrorAngle, MirrorAngle]:
         """With weights of its own; the better (or the given) flip; and the other."""
@@ -271,25 +286,10 @@ class MirrorSymmetry:
         return {"angles_rad": angles, "across_rms": np.stack(rows)}
 
     # ---- parts -----------------------------------------------------------------------------------
-    def _flipped(self, flip: bool) -> Complex:
-        """Cosine and sine images, of patterns with x and y exchanged where `flip`."""
-        if not flip:
-            return self.waves
-        # φ' = π/2 − φ, so that exp(imφ') = i^m exp(−imφ)
-        turn = np.exp(0.5j * np.pi * self.orders)
-        c, s = turn.real[:, None, None], turn.imag[:, None, None]
-        a, b = self.waves[:, 0], self.waves[:, 1]
-        return np.stack([c * a + s * b, s * a - c * b], axis=1)
-
     def _sums(self, flip: bool) -> tuple[Complex, float]:
-        """``Σ w (A² − B² + 2i Re AB*) exp(−2imφ)`` of each image pair; ``Σ w (A² + B²)``."""
-        waves = self._flipped(flip)
-        a, b = waves[:, 0], waves[:, 1]
-        turn = np.exp(-2j * self.orders[:, None, None] * self.direction_rad)
-        square = np.abs(a) ** 2 - np.abs(b) ** 2 + 2j * (a * b.conj()).real
-        total = (self.weights * (np.abs(a) ** 2 + np.abs(b) ** 2)).sum()
-        sums: Complex = (self.weights * square * turn).sum(axis=(1, 2))
-        return sums, float(total)
+        """Weighted sums of `split` over the frequencies, (g,), and of `total` over everything."""
+        sums: Complex = np.einsum("gn,gn->g", self.weights, self.split[int(flip)])
+        return sums, float(np.vdot(self.weights, self.total))
 
     def _gain(self, sums: Complex, angles: Float, orders: NDArray[np.int64] | None = None) -> Float:
         """What lies along less what lies across the frequencies, patterns turned by `angles`."""
@@ -310,35 +310,51 @@ class MirrorSymmetry:
             angle -= float((2 * m * turned.imag).sum()) / bend
         return math.pi / 2 - (math.pi / 2 - angle) % math.pi
 
-    def _parts(self, best: MirrorAngle) -> tuple[Float, Float]:
-        """Power along and across the frequencies, (g, nx, ny)."""
-        waves = self._flipped(best.flip)
-        turn = self.orders[:, None, None] * (self.direction_rad - best.angle)
-        c, s = np.cos(turn), np.sin(turn)
-        along = np.abs(c * waves[:, 0] + s * waves[:, 1]) ** 2
-        across = np.abs(c * waves[:, 1] - s * waves[:, 0]) ** 2
-        return along, across
-
     def _reweighted(self, best: MirrorAngle) -> MirrorSymmetry:
         """Frequencies count by what they tell: signal over (signal + noise) and over noise."""
-        from scipy import ndimage  # slow to import
-
-        along, across = self._parts(best)
-        known = self.weights > 0
-        noise = np.stack([self._ring_mean(a, k) for a, k in zip(across, known, strict=True)])
-        floor = _FLOOR * along.max(axis=(1, 2), keepdims=True) + np.finfo(float).tiny
+        turn = np.exp(2j * self.orders * best.angle)[:, None]
+        more = (self.split[int(best.flip)] * turn).real
+        along, across = 0.5 * (self.total + more), 0.5 * (self.total - more)
+        noise = np.stack([self._ring_mean(one) for one in across])
+        floor = _FLOOR * along.max(axis=1, keepdims=True) + np.finfo(float).tiny
         noise = np.maximum(noise, floor)
-        # Crystals hold their signal in few frequencies: its power is looked at one by one, with
-        # its nearest neighbours, over which the taper spreads it.
-        power = ndimage.gaussian_filter(along, (0, 1, 1), mode="wrap")
-        signal = np.clip(power - noise, 0, None)
-        weights = known * signal / (signal + noise) / noise
+        signal = np.clip(self._smoothed(along) - noise, 0, None)
+        weights = signal / (signal + noise) / noise
         if not weights.any():
             return self  # all noise: every frequency tells as little as the others
-        return replace(self, weights=np.maximum(weights, known * weights.max() * 1e-12))
+        return replace(self, weights=weights)
 
-    def _ring_mean(self, power: Float, known: NDArray[np.bool_]) -> Float:
-        count = np.bincount(self.radius.ravel(), known.ravel())
-        total = np.bincount(self.radius.ravel(), (known * power).ravel())
-        mean: Float = (total / np.maximum(count, 1))[self.radius]
+    def _smoothed(self, power: Float) -> Float:
+        """With the nearest neighbours, over which the taper spreads the power of one frequency.
+
+        Crystals hold their signal in few frequencies, so that rings would dilute it.
+        """
+        from scipy import ndimage  # slow to import
+
+        images = np.zeros((len(power), *self.where.shape))
+        images[:, self.where] = power
+        smooth = ndimage.gaussian_filter(images, (0, 1, 1), mode=("nearest", "wrap", "nearest"),
+                                         truncate=2.5)  # fmt: skip
+        result: Float = smooth[:, self.where]
+        return result
+
+    def _ring_mean(self, power: Float) -> Float:
+        count = np.bincount(self.ring)
+        mean: Float = (np.bincount(self.ring, power) / np.maximum(count, 1))[self.ring]
         return mean
+
+
+def _frequencies(
+    shape: tuple[int, int], steps: tuple[float, float]
+) -> tuple[Float, Float, NDArray[np.bool_]]:
+    """kx, ky (nx, ny // 2 + 1), and which of them count: one of each pair ±k, with a direction."""
+    from scipy import fft  # slow to import
+
+    kx, ky = fft.fftfreq(shape[0], steps[0])[:, None], fft.rfftfreq(shape[1], steps[1])[None, :]
+    where = np.outer(with_direction(shape[0]), with_direction(shape[1])[: ky.size]) > 0
+    where[kx[:, 0] < 0, 0] = False
+    # The taper smears what is slower than it over frequencies of other directions.
+    slowest = 1.5 * max(1 / (n * s) for n, s in zip(shape, steps, strict=True))
+    where &= np.hypot(kx, ky) > slowest
+    x, y = np.broadcast_arrays(kx, ky)
+    return x, y, where

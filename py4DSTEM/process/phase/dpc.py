@@ -145,10 +145,9 @@ class DPCResult:
             turn += f" ± {math.degrees(self.rotation_sigma_rad):.2f}°"
         lines = [f"{turn}, flip {self.flip} ({self.rotation_by})"]
         if math.isfinite(self.flip_confidence):
-            lines.append(
-                f"the other flip leaves {self.flip_confidence:.2f} x as much; half turn by "
-                f"{self.half_turn_z:.1f} sigma"
-            )
+            half = f"by {self.half_turn_z:.1f} sigma"
+            half = half if math.isfinite(self.half_turn_z) else "as given"
+            lines.append(f"the other flip leaves {self.flip_confidence:.2f} x; half turn {half}")
         known = np.isfinite(self.phase.data)
         lines.append(
             f"phase {np.ptp(self.phase.data[known]):.3g} rad from least to most, "

@@ -33,8 +33,11 @@ Bool = NDArray[np.bool_]
 Complex = NDArray[np.complex128]
 Pair = tuple[float, float]
 Boundary = Literal["mirror", "periodic", "zero"]
-_FOURTH = np.array([-1.0, 13.0, 13.0, -1.0]) / 24
-"""Weights of four samples: their mean between the middle two, exact for cubics."""
+_MEANS = (
+    np.array([-1.0, 13.0, 13.0, -1.0]) / 24,
+    np.array([11.0, -93.0, 802.0, 802.0, -93.0, 11.0]) / 1440,
+)
+"""Weights of samples: the mean between the middle two, exact for polynomials of degree 3 and 5."""
 _SOLVER_TOLERANCE = 1e-9
 
 
@@ -207,8 +210,9 @@ def by_least_squares(
     """The image whose differences between neighbours are nearest to the integrals of the gradient.
 
     Nothing is assumed about what lies beyond the scan: differences across its edge do not occur.
-    Between two positions the gradient is integrated by the cubic through four of them
-    (``(−g₋₁ + 13 g₀ + 13 g₁ − g₂) / 24``), at the edge and beside unknown ones by the trapezium.
+    Between two positions the gradient is integrated by the polynomial through six of them, near the
+    edge and unknown ones by the cubic through four (``(−g₋₁ + 13 g₀ + 13 g₁ − g₂) / 24``) or by the
+    trapezium.  Waves of four positions per period keep 96 % of their height, of three 84 %.
     The normal equations are a Poisson equation with Neumann's condition, which the discrete cosine
     transform solves at once; with unknown positions or `weights` (Rx, Ry) it preconditions
     conjugate gradients.
@@ -239,11 +243,16 @@ def _edges(gradient: Float, weights: Float, step: float, axis: int) -> _Edges:
         nothing = np.moveaxis(np.zeros((0, *g.shape[1:])), 0, axis)
         return _Edges(nothing, nothing)
     mean = (g[:-1] + g[1:]) / 2
-    if n > 3:
-        cubic = sum(c * g[k : n - 3 + k] for k, c in enumerate(_FOURTH))
-        inner, outer = np.minimum(w[1:-2], w[2:-1]), np.minimum(w[:-3], w[3:])
-        usable = (inner > 0) & (outer >= 0.5 * inner)  # none that should count for less
-        mean[1:-1] = np.where(usable, cubic, mean[1:-1])
+    for stencil in _MEANS:
+        size, beside = len(stencil), len(stencil) // 2 - 1
+        if n < size:
+            break
+        at = slice(beside, n - 1 - beside)
+        finer = sum(c * g[k : n + 1 - size + k] for k, c in enumerate(stencil))
+        all_ = np.min([w[k : n + 1 - size + k] for k in range(size)], axis=0)
+        # None that should count for less.
+        usable = (all_ > 0) & (all_ >= 0.5 * np.minimum(w[:-1], w[1:])[at])
+        mean[at] = np.where(usable, finer, mean[at])
     total = w[:-1] + w[1:]
     both = np.divide(2 * w[:-1] * w[1:], total, out=np.zeros_like(total), where=total > 0)
     return _Edges(np.moveaxis(step * mean, 0, axis), np.moveaxis(both, 0, axis))
