@@ -14,11 +14,11 @@ from py4DSTEM.core.aberrations import Aberrations
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.simulate.atoms import potential_VA3
 from py4DSTEM.simulate.scan import Seed, SimulatedScan, as_cube, shape_2d
 from py4DSTEM.simulate.waves import (
     Frame,
     Shapes,
-    atoms_as_shapes,
     calibration_of,
     lens,
     pixels,
@@ -37,6 +37,8 @@ Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
 _INNER_POTENTIAL_V = 28.0
 """Gold, mean inner potential."""
+_CLUSTER = 10
+"""Atoms of the film that are drawn as one."""
 _RADII = (0.13, 0.09, 0.065)
 """Of the particles, in fractions of the shorter edge of the scan."""
 
@@ -139,8 +141,8 @@ def weak_particles(
     Notes
     -----
     One slice, as in `phase_object`.  Particles are spheres of a constant potential of 28 V, whose
-    projection has the transform ``V 4πR³ j₁(2πqR) / (2πqR)``; the film is carbon atoms at random,
-    half as many per area as an equally thick film has, since real ones keep apart.
+    projection has the transform ``V 4πR³ j₁(2πqR) / (2πqR)``; the film varies as half the atoms of
+    such a film of carbon at random places would (real ones keep apart).
 
     Examples
     --------
@@ -259,8 +261,8 @@ class _Specimen:
         cls, low: Float, high: Float, margin: float, plan: _Plan, rng: np.random.Generator
     ) -> _Specimen:
         edges = high - low + 2 * margin
-        # Amorphous carbon holds about 0.1 atoms per Å³.
-        count = round(0.05 * plan.film_A * math.prod(edges))
+        # Amorphous carbon holds about 0.1 atoms per Å³; half of them vary at random.
+        count = round(0.05 * plan.film_A * math.prod(edges) / _CLUSTER)
         film = low - margin + edges * rng.random((count, 2))
         scale = max(float((high - low).min()), 4 * plan.step_A)
         radii = scale * np.resize(_RADII, plan.particles)
@@ -273,10 +275,16 @@ class _Specimen:
         """Projected, V·Å; pixel (0, 0) at the origin of the places."""
         extent = np.array(shape) * sampling
         film = self.film_A[((self.film_A >= 0) & (self.film_A < extent)).all(axis=1)]
-        shapes: Shapes = atoms_as_shapes(film, np.full(len(film), 6))
+        shapes: Shapes = [(_cluster_VA3, film)]
         for center, radius in zip(self.centers_A, self.radii_A, strict=True):
             shapes.append((partial(_sphere_VA3, radius_A=float(radius)), center[None]))
         return projected(shapes, shape, (sampling, sampling), sampling)
+
+
+def _cluster_VA3(q_A: Float) -> Float:
+    """One atom in place of several that lie at random, with the variance of all of them."""
+    transform: Float = math.sqrt(_CLUSTER) * potential_VA3(q_A, 6)
+    return transform
 
 
 def _sphere_VA3(q_A: Float, radius_A: float) -> Float:
