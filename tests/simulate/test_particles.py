@@ -52,7 +52,7 @@ def test_bright_field_images_are_displaced_by_the_gradient_of_chi():
     for d in ((5, 0), (0, 5)):
         alpha = np.array(d) * 0.028 * wavelength
         expected = 2 * truth.aberrations.gradient(*alpha) / 3.0
-        # A ray lands ∇χ beside the probe, so its image of the specimen lies −∇χ beside the true one.
+        # A ray lands ∇χ beside the probe, so its image lies −∇χ beside the specimen.
         assert np.abs(displaced(d) + expected).max() < 1.0
 
 
