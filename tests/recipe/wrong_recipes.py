@@ -240,7 +240,7 @@ WRONG = [
     ("schema = 1\n[[step]]\nuse = \"mean-pattern\"\nname = \"mean\"\n[[step]]\nuse = \"measure-pixel-size\"\nof = \"mean\"\nreference = \"Au\"\napproximate = -1\n", 9,
      "step 2 \"measure-pixel-size\": approximate = -1 must be in (0, ∞)", 1),
     ("schema = 1\n[[step]]\nuse = \"mean-pattern\"\nname = \"mean\"\n[[step]]\nuse = \"measure-rotation\"\nmethod = \"curly\"\n", 7,
-     "step 2 \"measure-rotation\": method = \"curly\" must be 'curl' or 'shadow' – did y", 1),
+     "step 2 \"measure-rotation\": method = \"curly\" must be 'curl', 'shadow' or 'symmetry' – did y", 1),
     ("schema = 1\n[[step]]\nuse = \"mean-pattern\"\nname = \"mean\"\n[[step]]\nuse = \"measure-rotation\"\nshadow = [[1, 2]]\n", 5,
      "step 2 \"measure-rotation\": a shadow image is for method='shadow'", 1),
     ("schema = 1\n[[step]]\nuse = \"mean-pattern\"\nname = \"mean\"\n[[step]]\nuse = \"calibration\"\n", 5,
