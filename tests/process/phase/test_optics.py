@@ -12,7 +12,7 @@ from py4DSTEM.process.phase.optics import Optics
 @pytest.mark.parametrize("flip", [False, True])
 def test_probe_and_positions_are_those_of_a_simulated_scan(flip):
     scan = simulate.phase_object((5, 4), (48, 48), rotation_rad=0.4, flip=flip, seed=2)
-    optics = Optics.of(scan.cube.calibration, scan.cube.Q_shape)
+    optics = Optics.of(scan.truth.calibration, scan.cube.Q_shape)
     assert optics.semiangle_mrad == pytest.approx(20.0)
     assert optics.sampling_A[0] == pytest.approx(scan.truth.sampling_A)
     probe = np.fft.fftshift(optics.probe(Aberrations({"defocus": scan.truth.defocus_A})))
@@ -23,7 +23,7 @@ def test_probe_and_positions_are_those_of_a_simulated_scan(flip):
     np.testing.assert_allclose(back, scan_axes, atol=1e-9)
     # The calibration takes detector vectors to scan axes: the inverse of `to_detector`.
     np.testing.assert_allclose(
-        scan.cube.calibration.Q_matrix("A^-1") / optics.Q_steps_A[0] @ optics.to_detector(),
+        scan.truth.calibration.Q_matrix("A^-1") / optics.Q_steps_A[0] @ optics.to_detector(),
         np.eye(2),
         atol=1e-12,
     )

@@ -1,0 +1,113 @@
+"""Where each pattern looks: windows in the object, and the fraction of a pixel that is left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.kernels.fft import padded
+from py4DSTEM.process.phase.optics import Optics
+
+__all__ = ["Geometry"]
+
+Float = NDArray[np.float64]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Scan positions in an object that has room for all windows and for how far they may move.
+
+    Parameters
+    ----------
+    positions_px : (P, 2) float64
+        Middle of the probe in pixels of the object, detector axes.
+    object_shape : (int, int)
+    window : (int, int)
+        Pixels of a pattern; the probe is centred on pixel (n0 // 2, n1 // 2) of it.
+    sampling_A : (float, float)
+    corner_A : (2,) float64
+        Where pixel (0, 0) of the object lies from scan position (0, 0), detector axes.
+    R_shape : (int, int)
+    """
+
+    positions_px: Float
+    object_shape: tuple[int, int]
+    window: tuple[int, int]
+    sampling_A: tuple[float, float]
+    corner_A: Float
+    R_shape: tuple[int, int]
+
+    @classmethod
+    def of(
+        cls,
+        optics: Optics,
+        R_shape: tuple[int, int],
+        positions_A: Float | None = None,
+        margin_px: int = 8,
+    ) -> Geometry:
+        """Of a regular scan, or of positions (Rx, Ry, 2) in Å that are given in scan axes."""
+        sampling = np.array(optics.sampling_A)
+        if positions_A is None:
+            at = optics.positions_A(R_shape)
+        else:
+            given = np.asarray(positions_A, dtype=np.float64)
+            if given.shape != (*R_shape, 2) or not np.isfinite(given).all():
+                raise ParameterError(
+                    f"positions_A are finite and (Rx, Ry, 2) = {(*R_shape, 2)}, not {given.shape}"
+                )
+            at = given @ optics.to_detector().T
+        pixels = at.reshape(-1, 2) / sampling
+        half = np.array(optics.Q_shape) // 2
+        first = pixels.min(axis=0) - half - margin_px
+        shape = np.ceil(pixels.max(axis=0) - first + half + margin_px + 1).astype(int)
+        return cls(
+            pixels - first,
+            (int(shape[0]), int(shape[1])),
+            optics.Q_shape,
+            optics.sampling_A,
+            first * sampling,
+            R_shape,
+        )
+
+    def moved(self, positions_px: Float) -> Geometry:
+        """The same with other positions, kept within the object."""
+        half = np.array(self.window) // 2
+        high = np.array(self.object_shape) - np.array(self.window) + half - 1
+        return replace(self, positions_px=np.clip(positions_px, half, high))
+
+    @property
+    def corners(self) -> NDArray[np.int64]:
+        """First pixel of each window, (P, 2)."""
+        half = np.array(self.window) // 2
+        corners: NDArray[np.int64] = np.rint(self.positions_px).astype(np.int64) - half
+        return corners
+
+    @property
+    def fractions(self) -> Float:
+        """What is left of each position, (P, 2), within half a pixel."""
+        fractions: Float = self.positions_px - np.rint(self.positions_px)
+        return fractions
+
+    def ramps(self) -> tuple[F32, F32]:
+        """``exp(−2πi k f)`` along x and y, as the kernels want them."""
+        x, y = self.fractions.T
+        return _ramps(self.window[0], x), _ramps(self.window[1], y)
+
+    def covered(self) -> NDArray[np.bool_]:
+        """Pixels of the object between the outermost positions, (rows, columns)."""
+        first = np.floor(self.positions_px.min(axis=0)).astype(int)
+        last = np.ceil(self.positions_px.max(axis=0)).astype(int) + 1
+        covered = np.zeros(self.object_shape, bool)
+        covered[first[0] : last[0], first[1] : last[1]] = True
+        return covered
+
+
+def _ramps(n: int, shift: Float) -> F32:
+    waves = np.exp(-2j * np.pi * np.fft.fftfreq(n) * shift[:, None])
+    ramps = np.zeros((len(shift), 2, padded(n)), np.float32)
+    ramps[:, 0, :n], ramps[:, 1, :n] = waves.real, waves.imag
+    return ramps

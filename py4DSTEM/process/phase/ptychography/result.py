@@ -1,0 +1,155 @@
+"""What a reconstruction gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from py4DSTEM.core.aberrations import Aberrations
+from py4DSTEM.core.calibration import Calibration
+from py4DSTEM.core.history import History
+from py4DSTEM.core.slices import RealSlice
+from py4DSTEM.process.phase.optics import Optics
+from py4DSTEM.solve.driver import Status
+
+__all__ = ["PtychographyResult"]
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PtychographyResult:
+    """Object and probe that explain the patterns of a scan.
+
+    Parameters
+    ----------
+    object : (slices, rows, columns) complex64
+        Transmission of each slice, from the entrance on, in detector axes; its phase is positive
+        where the projected potential is.
+    probe : (modes, n0, n1) complex64
+        At the entrance, in detector axes, centred on pixel (n0 // 2, n1 // 2), strongest mode
+        first; ``Σ |F ψ|²`` in counts.
+    positions_px : (Rx, Ry, 2) float64
+        Middle of the probe, in pixels of the object.
+    errors : tuple of float
+        ``Σ (√I_measured − √I)² / Σ I_measured`` before every iteration.
+    expected_error : float
+        What counting noise alone gives, where counts are electrons.
+    status : "converged", "iterations", "diverged" or "cancelled"
+    reason : str
+        Why the iteration ended.
+    aberrations : Aberrations
+        That the probe was started with.
+    slice_thickness_A : float
+        From one slice to the next; 0 for a single one.
+    position_errors : (Rx, Ry) float64
+        Error of each pattern as in `errors`, of its own counts, at the end.
+    optics : Optics
+    calibration : Calibration
+        Of the scan, with the rotation and flip that were used.
+    history : History
+    """
+
+    object: NDArray[np.complex64]
+    probe: NDArray[np.complex64]
+    positions_px: Float
+    errors: tuple[float, ...]
+    expected_error: float
+    status: Status
+    reason: str
+    aberrations: Aberrations
+    slice_thickness_A: float
+    position_errors: Float
+    optics: Optics
+    calibration: Calibration
+    history: History
+
+    @property
+    def name(self) -> str:
+        return "ptychography"
+
+    @property
+    def sampling_A(self) -> tuple[float, float]:
+        """Pixel of object and probe."""
+        return self.optics.sampling_A
+
+    @property
+    def mode_shares(self) -> Float:
+        """Share of the power in each probe mode."""
+        power: Float = (np.abs(self.probe.astype(np.complex128)) ** 2).sum(axis=(1, 2))
+        shares: Float = power / power.sum()
+        return shares
+
+    @property
+    def phase_detector_axes(self) -> Float:
+        """Phase of all slices together, in detector axes, (rows, columns), rad.
+
+        Each slice counts from the mean phase where the beam was, so that none wraps needlessly.
+        """
+        phase = np.zeros(self.object.shape[1:])
+        seen = self._seen()
+        for one in self.object:
+            middle = np.angle(one[seen].sum()) if seen.any() else 0.0
+            phase += np.angle(one * np.exp(-1j * middle))
+        return phase
+
+    @property
+    def phase(self) -> RealSlice:
+        """Phase of all slices together over the scanned area, in scan axes, rad.
+
+        Its pixel is the smaller one of `sampling_A`; values between pixels of the object are
+        interpolated (cubic).
+        """
+        return self.in_scan_axes(self.phase_detector_axes, "ptychographic phase", "rad")
+
+    @property
+    def slice_phases(self) -> tuple[RealSlice, ...]:
+        """Phase of each slice over the scanned area, in scan axes."""
+        return tuple(
+            replace(self, object=self.object[k : k + 1]).phase for k in range(len(self.object))
+        )
+
+    def in_scan_axes(self, image: Float, name: str, units: str) -> RealSlice:
+        """An image on the grid of the object, turned and cut to the scanned area."""
+        step = min(self.sampling_A)
+        Rx, Ry = self.positions_px.shape[:2]
+        extent = (np.array([Rx, Ry]) - 1) * np.array(self.optics.R_steps_A)
+        counts = np.floor(extent / step).astype(int) + 1
+        grid = np.moveaxis(np.indices(counts), 0, -1) * step - extent / 2
+        middle = self.positions_px.reshape(-1, 2).mean(axis=0)
+        at = grid @ self.optics.to_detector().T / np.array(self.sampling_A) + middle
+        values = ndimage.map_coordinates(image, np.moveaxis(at, -1, 0), order=3, mode="nearest")
+        calibration = Calibration().replace(R_pixel_size=step, R_pixel_units="A")
+        return RealSlice(values, calibration, self.history, name, units=units)
+
+    def _seen(self) -> NDArray[np.bool_]:
+        first = np.floor(self.positions_px.min(axis=(0, 1))).astype(int)
+        last = np.ceil(self.positions_px.max(axis=(0, 1))).astype(int) + 1
+        seen = np.zeros(self.object.shape[1:], bool)
+        seen[first[0] : last[0], first[1] : last[1]] = True
+        return seen
+
+    def __repr__(self) -> str:
+        slices, rows, columns = self.object.shape
+        error = self.errors[-1] if self.errors else math.nan
+        return (
+            f"<PtychographyResult of {slices} slice(s) {rows} x {columns}, {len(self.probe)} probe "
+            f"mode(s), {len(self.errors)} iterations ({self.status}), error {error:.4g} (noise "
+            f"alone: {self.expected_error:.2g})>"
+        )
+
+
+def to_parts(result: PtychographyResult) -> Mapping[str, Any]:
+    """The fields, for a file."""
+    return {
+        **{name: getattr(result, name) for name in result.__dataclass_fields__},
+        "aberrations": dict(result.aberrations.coefficients),
+        "optics": {name: getattr(result.optics, name) for name in Optics.__dataclass_fields__},
+        "history": result.history.to_dict(),
+    }

@@ -1,0 +1,107 @@
+"""The first object and the first probe."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from py4DSTEM.core.aberrations import Aberrations
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.process.phase.ptychography.geometry import Geometry
+from py4DSTEM.process.phase.ptychography.patterns import Patterns
+
+__all__ = ["first_object", "first_probe", "flight", "shifted_k"]
+
+Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
+_POWERS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (0, 2), (2, 1), (1, 2), (3, 0), (0, 3))
+
+
+def shifted_k(patterns: Patterns) -> tuple[Float, Float]:
+    """Scattering vectors (Å⁻¹) of the pixels, (n0, 1) and (1, n1): the origin may lie between."""
+    kx, ky = patterns.optics.k()
+    (rx, ry), (sx, sy) = patterns.rest_px, patterns.optics.Q_steps_A
+    return kx - rx * sx, ky - ry * sy
+
+
+def first_probe(
+    patterns: Patterns,
+    aberrations: Aberrations,
+    *,
+    modes: int = 1,
+    vacuum: ArrayLike | None = None,
+    power: float | None = None,
+) -> Complex:
+    """Probe modes in real space, (modes, n0, n1), centred on pixel (n0 // 2, n1 // 2).
+
+    Parameters
+    ----------
+    patterns : Patterns
+    aberrations : Aberrations
+    modes : int
+        The first has nearly all of the power; the others are it times low powers of k.
+    vacuum : (n0, n1) float, optional
+        Counts without specimen, zero frequency first as the patterns; None: the aperture.
+    power : float, optional
+        Counts of a pattern; None: the largest of the scan.
+
+    Notes
+    -----
+    ``Σ_modes |F ψ|²`` is in counts: ``Σ |ψ|² = power / (n0 n1)``.
+    """
+    n0, n1 = patterns.shape
+    if not 1 <= modes <= len(_POWERS):
+        raise ParameterError(f"modes is a number from 1 to {len(_POWERS)}, not {modes!r}")
+    kx, ky = shifted_k(patterns)
+    wavelength = patterns.optics.wavelength_A
+    phase = np.exp(-2j * np.pi / wavelength * aberrations.chi(wavelength * kx, wavelength * ky))
+    wave = _modulus(patterns, vacuum, kx, ky) * phase * _to_middle((n0, n1))
+    edge = patterns.optics.semiangle_mrad * 1e-3 / wavelength
+    spectra = np.stack([wave * (kx / edge) ** a * (ky / edge) ** b for a, b in _POWERS[:modes]])
+    share = np.array([1.0] + [0.02] * (modes - 1))
+    spectra *= np.sqrt(share / share.sum() / (np.abs(spectra) ** 2).sum(axis=(1, 2)))[:, None, None]
+    total = float(patterns.counts.max()) if power is None else power
+    return np.asarray(np.fft.ifft2(spectra * math.sqrt(total)))
+
+
+def _modulus(patterns: Patterns, vacuum: ArrayLike | None, kx: Float, ky: Float) -> Float:
+    if vacuum is not None:
+        known = np.asarray(vacuum, dtype=np.float64)
+        if known.shape != patterns.shape or not np.isfinite(known).all() or known.max() <= 0:
+            raise ParameterError(f"a vacuum pattern is finite, not empty, and {patterns.shape}")
+        # Counts far from the disk are noise of the detector, which no aperture lets through.
+        known = np.where(known > 0.02 * known.max(), known, 0.0)
+        return np.sqrt(known)
+    optics = patterns.optics
+    edge = optics.semiangle_mrad * 1e-3 / optics.wavelength_A
+    radius = np.hypot(kx, ky)
+    inside: Float = np.clip((edge - radius) / min(optics.Q_steps_A) + 0.5, 0.0, 1.0)
+    if not inside.any():
+        raise ParameterError("the bright disk is smaller than a pixel: check the calibration")
+    return inside
+
+
+def _to_middle(shape: tuple[int, int]) -> Complex:
+    """Moves what is centred on pixel (0, 0) to the middle of the window."""
+    x, y = (np.exp(-2j * np.pi * np.fft.fftfreq(n) * (n // 2)) for n in shape)
+    middle: Complex = x[:, None] * y
+    return middle
+
+
+def first_object(geometry: Geometry, slices: int) -> Complex:
+    """Vacuum, (slices, rows, columns)."""
+    return np.ones((slices, *geometry.object_shape), np.complex128)
+
+
+def flight(patterns: Patterns, thickness_A: float) -> Complex:
+    """Fresnel propagator over a slice, (n0, n1), zero frequency first, over n0·n1.
+
+    ``exp(−iπ λ Δz k²)``; no propagation beyond two thirds of the largest frequency is not needed
+    here, as nothing wraps that the detector saw.
+    """
+    kx, ky = shifted_k(patterns)
+    wave = np.exp(-1j * np.pi * patterns.optics.wavelength_A * thickness_A * (kx**2 + ky**2))
+    flown: Complex = wave / (patterns.shape[0] * patterns.shape[1])
+    return flown

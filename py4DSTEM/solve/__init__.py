@@ -1,0 +1,1 @@
+"""Iterations: one driver owns the loop, its end, progress, cancel, and the last good state."""
