@@ -9,7 +9,7 @@ import numpy as np
 import pyqtgraph as pg
 from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 
-from py4DSTEM.errors import Py4DSTEMError
+from py4DSTEM.errors import ParameterError, Py4DSTEMError
 from py4DSTEM.gui.panels.parts import Note, button
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.state.commands import AddLayer, RemoveLayer, SwitchLayer
@@ -220,7 +220,8 @@ class TypedPage(QtWidgets.QWidget):
 
     def changes(self) -> dict[str, Any]:
         """What was typed, as arguments of `Calibration.replace`; raises `ParameterError`."""
-        typed = {name: float(f.text()) for name, f in self.fields.items() if f.text().strip()}
+        texts = {name: field.text().strip() for name, field in self.fields.items()}
+        typed = {name: _number(name, text) for name, text in texts.items() if text}
         made: dict[str, Any] = {}
         for name in ("R_pixel_size", "Q_pixel_size"):
             if name in typed:
@@ -266,6 +267,14 @@ class TypedPage(QtWidgets.QWidget):
         earlier = next((layer.changes for layer in layers if layer.name == "typed"), {})
         changes = self.changes()
         return {**earlier, **changes} if changes else {}
+
+
+def _number(name: str, text: str) -> float:
+    """A number that was typed or, unlike what is typed, pasted or set without being looked at."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ParameterError(f"{name} is a number, not {text!r}") from None
 
 
 class _Numbers(QtGui.QDoubleValidator):

@@ -247,6 +247,7 @@ def test_typed_values(wizard: Any, opened: Any, qtbot: Any) -> None:
     [
         ({}, "Nothing is typed"),
         ({"energy_keV": "-3"}, "positive"),
+        ({"energy_keV": "x'"}, "is a number"),
         ({"pixel_um": "55"}, "only useful together"),
         ({"pixel_um": "55", "camera_length_mm": "0"}, "camera_length_mm"),
         ({"R_pixel_size": "0"}, ""),
