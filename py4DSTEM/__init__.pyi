@@ -58,6 +58,7 @@ from py4DSTEM.plot.figures.dpc import show_dpc as show_dpc
 from py4DSTEM.plot.figures.frc import show_ring_correlation as show_ring_correlation
 from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
 from py4DSTEM.plot.figures.origin import show_origin as show_origin
+from py4DSTEM.plot.figures.parallax import show_parallax as show_parallax
 from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
 from py4DSTEM.plot.figures.peaks import show_vector_map as show_vector_map
 from py4DSTEM.plot.figures.preview import show_preview as show_preview
@@ -135,6 +136,10 @@ from py4DSTEM.process.phase.fields import magnetic_induction as magnetic_inducti
 from py4DSTEM.process.phase.fields import projected_potential as projected_potential
 from py4DSTEM.process.phase.frc import RingCorrelation as RingCorrelation
 from py4DSTEM.process.phase.frc import fourier_ring_correlation as fourier_ring_correlation
+from py4DSTEM.process.phase.parallax import Parallax as Parallax
+from py4DSTEM.process.phase.parallax import ParallaxResult as ParallaxResult
+from py4DSTEM.process.phase.parallax import depth_section as depth_section
+from py4DSTEM.process.phase.parallax import parallax as parallax
 from py4DSTEM.process.probe import Probe as Probe
 from py4DSTEM.process.probe import measure_probe as measure_probe
 from py4DSTEM.process.probe import synthetic_probe as synthetic_probe

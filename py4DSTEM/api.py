@@ -17,6 +17,7 @@ from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.process.phase import dpc as phase_dpc
+from py4DSTEM.process.phase import parallax as phase_parallax
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -76,6 +77,8 @@ class DataCube(Cube):
     measure_pixel_size = pixel_size.measure_pixel_size
     measure_rotation = rotation.measure_rotation
     dpc = phase_dpc.dpc
+    parallax = phase_parallax.parallax
+    depth_section = phase_parallax.depth_section
     ring_strain = rings.ring_strain
     cepstrum = cepstra.cepstrum
     cepstral_strain = cepstra.cepstral_strain

@@ -131,7 +131,8 @@ class Aberrations:
     def gradient(self, alpha_x: ArrayLike, alpha_y: ArrayLike) -> Float:
         """∂χ/∂α in Å, (2, …): how far a ray at this angle lands from the axis.
 
-        The image of the bright-field pixel at (α_x, α_y) is displaced by this, in detector axes.
+        The image of the bright-field pixel at (α_x, α_y) is displaced by the opposite, in detector
+        axes.
         """
         x, y = np.asarray(alpha_x, dtype=np.float64), np.asarray(alpha_y, dtype=np.float64)
         gradient = np.zeros((2, *np.broadcast(x, y).shape))

@@ -63,7 +63,7 @@ def aligned_sums(
 def _chi(x: float, y: float, c: Float) -> float:
     """χ of what is of the second order or higher."""
     r2 = x * x + y * y
-    total = c[4] * r2 * x + c[5] * r2 * y
+    total: float = c[4] * r2 * x + c[5] * r2 * y
     total += c[6] * (x * x - 3 * y * y) * x + c[7] * (3 * x * x - y * y) * y
     total /= 3
     if len(c) > 8:
@@ -112,7 +112,7 @@ def _amplitudes(k: Float, q: Float, c: Float, inside: NDArray[np.intp], out: Flo
 
 
 @njit(nogil=True, cache=True)
-def _aligned_sums(  # noqa: PLR0913  (arrays that are filled)
+def _aligned_sums(
     images: NDArray[np.complex64],
     k: Float,
     q: Float,

@@ -44,6 +44,7 @@ _GIVES: Mapping[str, frozenset[str]] = {
     "PixelSizeMeasurement": frozenset({"Q_pixel_size"}),
     "RotationMeasurement": frozenset({"rotation"}),
     "DPCResult": frozenset({"rotation"}),
+    "ParallaxResult": frozenset({"rotation"}),
 }
 _FIELDS = {
     "origin_px": "origin", "ellipse": "ellipse", "Q_pixel_size": "Q_pixel_size",

@@ -75,6 +75,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "LatticeFit": lattice,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),
     "OriginMeasurement": lambda: peaks().measure_origin(),
+    "ParallaxResult": lambda: simulate.phase_object(
+        (24, 22), defocus_A=200, dose=None, seed=3
+    ).cube.parallax(),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
     "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
     "Probe": lambda: py4DSTEM.synthetic_probe((64, 64), 3.0, 0.6),

@@ -31,6 +31,7 @@ FIGURES = {
     "process.ring_strain:RingFitResult": "fits:show_ring_fits",
     "process.phase.dpc:DPCResult": "dpc:show_dpc",
     "process.phase.frc:RingCorrelation": "frc:show_ring_correlation",
+    "process.phase.parallax:ParallaxResult": "parallax:show_parallax",
     "process.strain:StrainMap": "strain:show_strain",
     "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
     "process.strain_comparison:StrainDifference": "strain:show_strain_difference",

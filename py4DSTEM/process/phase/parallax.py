@@ -55,11 +55,12 @@ class ParallaxResult:
     k_A : (n, 2) float64
         Place of each group of bright-field pixels, Å⁻¹ along the axes of the detector.
     shifts_A : (n, 2) float64
-        Displacement of its image, along the axes of the scan, measured on its own.
+        Displacement of its image, along the axes of the scan, measured on its own; NaN at the
+        rim, where too little of it tells.
     fitted_A : (n, 2) float64
         The same as the aberrations have it, ``−∂χ/∂α``.
     quality : (n,) float64
-        Likeness of its image to the aligned one: near 1; those far below are left out.
+        Likeness of its image to the aligned one: near 1; NaN at the rim.
     upsampling : int
         Pixels of image and phase per scan step.
     residual : float
@@ -163,7 +164,10 @@ class Parallax(Analysis, kind="parallax", version=1):
         "wiener", description="How the phase is made: a Wiener filter, or phases flipped only."
     )
 
-    cites: ClassVar[tuple[str, ...]] = ("10.1016/j.ultramic.2016.02.001", "10.1103/PhysRevLett.117.145501")  # fmt: skip
+    cites: ClassVar[tuple[str, ...]] = (
+        "10.48550/arXiv.2309.05250",
+        "10.1111/jmi.12372",
+    )
     accepts: ClassVar[tuple[type, ...]] = (Cube,)
 
     def apply(self, value: Cube, options: RunOptions | None = None) -> ParallaxResult:
@@ -343,14 +347,15 @@ def parallax(
     Unless told, the one is taken whose phase is bright where electrons are scattered beyond the
     disk.  For thick specimens the defocus is that of its middle.
 
-    Images are added on a grid finer than the scan, each at its displacement, which their different
-    fractions of a step fill; the transfer ``2 sin(h)`` times the overlap of the apertures is undone.
+    Images are added on a grid finer than the scan, each at its displacement, whose different
+    fractions of a step fill it; the transfer, ``2 sin(h)`` times the overlap of the apertures, is
+    undone by a Wiener filter whose noise is what two halves of the pixels have not in common.
 
     References
     ----------
-    Spoth et al., doi:10.1017/S1431927617008194 (tilt-corrected bright field); Varnavides et al.,
-    doi:10.48550/arXiv.2309.05250 (upsampling, aberrations); Lupini, Chi & Jesse,
-    doi:10.1111/jmi.12372 (aberrations from displacements).
+    Varnavides et al., doi:10.48550/arXiv.2309.05250 (tilt-corrected bright field); Lupini, Chi &
+    Jesse, doi:10.1111/jmi.12372 (aberrations from displacements); Golub & Pereyra,
+    doi:10.1137/0710036 (variable projection).
 
     Examples
     --------

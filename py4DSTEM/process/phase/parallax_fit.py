@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,15 +34,18 @@ _ROUNDS = 12
 _SETTLED = 0.02  # sigma
 _FARTHEST = 0.35  # of the scan: the largest displacement that is tried
 _FEWEST_PIXELS = 8
+_LEAST_SHARE = 0.02  # of the most that tells where an image is: below nothing is known
 _RINGS = 12
 _ROUGH_TAPER, _TAPER = 0.3, 1.0  # of half a window, at its edges: of the start, and of the fit
 _LEAST_QUALITY = 0.2  # of the median: pixels below are left out
 _PARTS = {1: 4, 2: 8, 3: 9}  # by order: of kernels.parallax.PARTS
 _SWAP = np.eye(2)[::-1]
+_LINEAR = range(4)
 _TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
 _NOISE = 2.0  # times its variance, which is not believed
 _MOST_ASTIGMATIC = 0.7  # of the defocus: beyond, handedness is not told
 _LEAST_Z = 4.0
+_LEAST_SIGNIFICANCE = 12.0  # the best of all that were tried
 _LEAST_SHIFT = 0.25  # scan steps, of the image that moves most
 
 
@@ -59,12 +63,15 @@ class Alignment:
     flip : bool
     residual : float
         What is left of the images' power (root), over all frequencies that were fitted.
+    significance : float
+        How many standard deviations of noise the aligned power lies above that of noise.
     groups : BrightField
         The groups of pixels that were fitted.
     quality : (n,) float64
-        Likeness of each group's image to the aligned mean, 1 where it is as expected.
+        Likeness of each group's image to the aligned mean, 1 where it is as expected; NaN at the
+        rim, where too little tells.
     shifts_A : (n, 2) float64
-        Displacement of each group's image, each on its own, in scan axes.
+        Displacement of each group's image, each on its own, in scan axes; NaN there.
     """
 
     parts: Float
@@ -72,6 +79,7 @@ class Alignment:
     rotation_rad: float
     flip: bool
     residual: float
+    significance: float
     groups: BrightField
     quality: Float
     shifts_A: Float
@@ -110,6 +118,7 @@ class _Waves:
     q: Float
     steps_A: Float
     neighbours: NDArray[np.intp]
+    alike: float
 
     @classmethod
     def of(cls, groups: BrightField, shifts_A: Float, taper: float = _TAPER) -> _Waves:
@@ -119,6 +128,10 @@ class _Waves:
         steps = np.array(groups.optics.R_steps_A)
         shape = groups.R_shape
         windows = [_windows(n, shifts_A[:, a] / steps[a], taper) for a, n in enumerate(shape)]
+        # How many neighbouring components the window makes alike.
+        alike = math.prod(
+            float(len(w[0]) * (w**4).sum() / (w**2).sum() ** 2 * len(w)) for w in windows
+        )
         seen = groups.images * windows[0][:, :, None] * windows[1][:, None, :]
         waves = np.asarray(fft.rfft2(seen, workers=2))
         qx, qy = fft.fftfreq(shape[0], steps[0]), fft.rfftfreq(shape[1], steps[1])
@@ -129,14 +142,16 @@ class _Waves:
         rows, columns = np.nonzero(~twice & ~edge)
         rows, columns = rows[1:], columns[1:]
         values = np.ascontiguousarray(waves[:, rows, columns].T)
-        blocks = (fft.fftshift(np.arange(shape[0]))[rows] // 3) * 10_000 + columns // 3
+        blocks = (fft.fftshift(np.arange(shape[0]))[rows] // 6) * 10_000 + columns // 6
         neighbours = np.unique(blocks, return_inverse=True)[1]
-        return cls(values, np.stack([qx[rows], qy[columns]], 1), steps, neighbours.ravel())
+        return cls(values, np.stack([qx[rows], qy[columns]], 1), steps, neighbours.ravel(), alike)
 
     def below(self, reach: float) -> _Waves:
         """Frequencies up to so many cycles per step."""
         kept = np.nonzero((np.abs(self.q * self.steps_A) <= reach).all(axis=1))[0]
-        return _Waves(self.values[kept], self.q[kept], self.steps_A, self.neighbours[kept])
+        return _Waves(
+            self.values[kept], self.q[kept], self.steps_A, self.neighbours[kept], self.alike
+        )
 
 
 def _windows(size: int, shifts: Float, taper: float) -> NDArray[np.float32]:
@@ -197,9 +212,11 @@ class _Sums:
     def normal(self, weights: Float) -> tuple[Float, Float]:
         """Normal matrix (P, P), and the score of each component (m, P)."""
         count = np.maximum(self.count, 1)
-        spread = self.squares - np.einsum("mp,mr->mpr", self.means, self.means) / count[:, None,
-                                                                                        None]  # fmt: skip
-        matrix = np.einsum("m,mpr->pr", weights * np.abs(self.model) ** 2, spread)
+        common = np.einsum("mp,mr,m->mpr", self.means, self.means, 1 / count)
+        spread = self.squares - common
+        # |model|² of what is noise would make the fit look surer than it is.
+        power = np.maximum(np.abs(self.model) ** 2 - self.left / count, 0.0)
+        matrix = np.einsum("m,mpr->pr", weights * power, spread)
         across = self.slopes + 1j * self.means * self.model[:, None]
         score = weights[:, None] * (self.model.conj()[:, None] * across).real
         return matrix, score
@@ -213,15 +230,24 @@ def _sums(waves: _Waves, groups: BrightField, state: _State) -> _Sums:
     edge = groups.edge - groups.optics.wavelength_A * max(groups.optics.Q_steps_A)
     cuts = np.array_split(np.arange(len(q)), 4)
 
-    def part(index: NDArray[np.intp]) -> tuple[NDArray[np.generic], ...]:
+    def part(index: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
         return aligned_sums(
             waves.values[index], groups.alpha, q[index], state.parts / wavelength, edge
         )
 
     found = in_threads(part, cuts)
-    joined = [np.concatenate(arrays) for arrays in zip(*found, strict=True)]
-    scale = 1 / wavelength
-    return _Sums(*joined[:3], joined[3] * scale, joined[4] * scale, joined[5] * scale**2)
+    cross, count, power, slopes, means, squares = (
+        np.concatenate(arrays) for arrays in zip(*found, strict=True)
+    )
+    per_A = 1 / wavelength
+    return _Sums(
+        cross,
+        count,
+        power,
+        np.asarray(slopes, np.complex128) * per_A,
+        means * per_A,
+        squares * per_A**2,
+    )
 
 
 def _weights(sums: _Sums, waves: _Waves) -> Float:
@@ -234,7 +260,8 @@ def _weights(sums: _Sums, waves: _Waves) -> Float:
     left = mean[ring]
     signal = np.abs(sums.model) ** 2 * np.maximum(sums.count, 1)
     believed = np.clip(1 - _NOISE * np.divide(left, signal, where=signal > 0, out=left * 0), 0, 1)
-    return np.divide(believed, left, out=np.zeros_like(left), where=enough & (left > 0))
+    weights: Float = np.divide(believed, left, out=np.zeros_like(left), where=enough & (left > 0))
+    return weights
 
 
 # ---- the whole -----------------------------------------------------------------------------------
@@ -270,7 +297,7 @@ def _fitted(
     tried = []
     for taper in (_ROUGH_TAPER, _TAPER):
         quality = _quality(groups, _refined(groups, state, reaches, taper))
-        good = quality > _LEAST_QUALITY * np.median(quality)
+        good = ~(quality < _LEAST_QUALITY * np.nanmedian(quality))
         kept = groups.chosen(good) if good.sum() > _FEWEST_PIXELS else groups
         free = replace(state, parts=np.pad(state.parts, (0, _PARTS[order] - 4)))
         tried.append(_alignment(kept, _refined(kept, free, reaches[-1:], taper)))
@@ -280,7 +307,7 @@ def _fitted(
 def _neighbours(coarse: BrightField, cells: NDArray[np.int64], flip: bool | None) -> _State:
     """From the displacements of neighbouring groups against one another."""
     steps = coarse.optics.R_steps_A
-    images = transformed(coarse.images + 1.0, cells, coarse.alpha, steps)
+    images = transformed(coarse.images.astype(np.float64) + 1.0, cells, coarse.alpha, steps)
     linear = -(start_matrix(images) * math.sqrt(math.prod(steps))).T
     if flip is None:
         flip = bool(np.linalg.det(linear) < 0)
@@ -327,9 +354,7 @@ class _Fit:
     sums: _Sums
 
 
-def _refined(
-    groups: BrightField, state: _State, reaches: tuple[float, ...], taper: float
-) -> _Fit:
+def _refined(groups: BrightField, state: _State, reaches: tuple[float, ...], taper: float) -> _Fit:
     """Steps of least squares, with more and more frequencies."""
     for reach in reaches:
         waves = _Waves.of(groups, _shifts(state, groups.alpha), taper).below(reach)
@@ -373,33 +398,54 @@ def _covariance(matrix: Float, scores: Float, waves: _Waves) -> Float:
     np.add.at(together, waves.neighbours, scores)
     inverse = np.linalg.pinv(matrix, hermitian=True)
     covariance: Float = inverse @ (together.T @ together) @ inverse
-    return covariance
+    noise = inverse * waves.alike
+    ratio = np.diag(noise) / np.maximum(np.diag(covariance), 1e-300)
+    return covariance * max(1.0, float(ratio[: len(_LINEAR)].mean()))
+
+
+@dataclass(frozen=True, eq=False)
+class _Each:
+    """The aligned mean moved to where each image is (m, n), and how much each component counts."""
+
+    expected: NDArray[np.complex64]
+    weights: Float
+
+    @classmethod
+    def of(cls, groups: BrightField, fit: _Fit) -> _Each:
+        state, waves, optics = fit.state, fit.waves, groups.optics
+        phase = -2j * np.pi * (waves.q @ _shifts(state, groups.alpha).T)
+        expected = (fit.sums.model[:, None] * np.exp(phase)).astype(np.complex64)
+        q = optics.wavelength_A * waves.q @ _to_detector(state.rotation_rad, state.flip).T
+        edge = groups.edge - optics.wavelength_A * max(optics.Q_steps_A)
+        # Elsewhere only one of k ± q is within the aperture, and the phase is another.
+        farthest = np.hypot(*q.T)[:, None] ** 2 + np.hypot(*groups.alpha.T) ** 2
+        inside = farthest + 2 * np.abs(q @ groups.alpha.T) < edge**2
+        return cls(expected, inside * _weights(fit.sums, waves)[:, None])
+
+    @property
+    def power(self) -> Float:
+        power: Float = self.weights * np.abs(self.expected) ** 2
+        return power
 
 
 def _quality(groups: BrightField, fit: _Fit) -> Float:
-    """Likeness of each image to the aligned mean: 1 where they are the same."""
-    expected, weights = _expected(groups, fit)
-    inner = (weights[:, None] * (expected.conj() * fit.waves.values).real).sum(axis=0)
-    whole = float((weights * np.abs(fit.sums.model) ** 2).sum())
-    likeness: Float = inner / max(whole, 1e-300)
+    """Likeness of each image to the aligned mean: 1 where they are the same, NaN: not known."""
+    each = _Each.of(groups, fit)
+    inner = (each.weights * (each.expected.conj() * fit.waves.values).real).sum(axis=0)
+    whole = each.power.sum(axis=0)
+    known = whole > _LEAST_SHARE * whole.max(initial=0.0)
+    likeness: Float = np.divide(inner, whole, out=np.full(len(whole), np.nan), where=known)
     return likeness
-
-
-def _expected(groups: BrightField, fit: _Fit) -> tuple[Complex, Float]:
-    """The aligned mean moved to where each image is, and the weights of components."""
-    shifts = _shifts(fit.state, groups.alpha)
-    phase = (-2j * np.pi * fit.waves.q @ shifts.T).astype(np.complex64)
-    return fit.sums.model[:, None] * np.exp(phase), _weights(fit.sums, fit.waves)
 
 
 def _measured(groups: BrightField, fit: _Fit) -> Float:
     """Displacement of each image by one step of least squares of its own, (n, 2) Å."""
-    expected, weights = _expected(groups, fit)
+    each = _Each.of(groups, fit)
     q = 2 * np.pi * fit.waves.q
-    normal = np.einsum("m,ma,mb->ab", weights * np.abs(fit.sums.model) ** 2, q, q)
-    rest = (expected.conj() * (fit.waves.values - expected)).imag * -weights[:, None]
-    step = np.linalg.pinv(normal) @ (q.T @ rest)
-    shifts: Float = _shifts(fit.state, groups.alpha) + step.T
+    normal = np.einsum("mn,ma,mb->nab", each.power, q, q, optimize=True)
+    rest = (each.expected.conj() * (fit.waves.values - each.expected)).imag * -each.weights
+    step = np.linalg.pinv(normal, hermitian=True) @ (rest.T @ q)[:, :, None]
+    shifts: Float = _shifts(fit.state, groups.alpha) + step[:, :, 0]
     return shifts
 
 
@@ -408,21 +454,35 @@ def _alignment(groups: BrightField, fit: _Fit) -> Alignment:
     enough = sums.count >= _FEWEST_PIXELS
     whole = float(sums.power[enough].sum())
     rest = float((sums.left * sums.count)[enough].sum())
+    quality, shifts = _quality(groups, fit), _measured(groups, fit)
+    shifts[~np.isfinite(quality)] = np.nan
     return Alignment(
         state.parts, _covariance(fit.matrix, fit.scores, fit.waves), state.rotation_rad,
-        state.flip, math.sqrt(rest / whole) if whole > 0 else 1.0, groups,
-        _quality(groups, fit), _measured(groups, fit),
+        state.flip, math.sqrt(rest / whole) if whole > 0 else 1.0,
+        _significance(sums) / math.sqrt(fit.waves.alike), groups,
+        quality, shifts,
     )  # fmt: skip
+
+
+def _significance(sums: _Sums) -> float:
+    """Of noise alone, the aligned power of each component over its expectation is exponential."""
+    enough = (sums.count >= _FEWEST_PIXELS) & (sums.left > 0)
+    if not enough.any():
+        return 0.0
+    excess = np.abs(sums.cross[enough]) ** 2 / (sums.count * sums.left)[enough] - 1
+    return float(excess.sum()) / math.sqrt(len(excess))
 
 
 def _check(found: Alignment) -> None:
     size, sigma = abs(found.parts[0]), math.sqrt(found.covariance[0, 0])
     largest = np.abs(found.displacements_A(found.groups.alpha)).max()
     step = max(found.groups.optics.R_steps_A)
-    if not (size > _LEAST_Z * sigma and largest > _LEAST_SHIFT * step):
+    clear = size > _LEAST_Z * sigma and found.significance > _LEAST_SIGNIFICANCE
+    if not (clear and largest > _LEAST_SHIFT * step):
         raise SolveError(
             "the images of the bright-field pixels are not displaced against one another "
-            f"(defocus {size:.0f} ± {sigma:.0f} Å, at most {largest / step:.2f} scan steps): the "
+            f"(defocus {size:.0f} ± {sigma:.0f} Å, at most {largest / step:.2f} scan steps, "
+            f"{found.significance:.0f} sigma above noise, {_LEAST_SIGNIFICANCE:.0f} at least): the "
             "scan is in focus or has too few counts; parallax needs a defocus that moves them by "
             "a step or more, for a crystal by less than its period"
         )

@@ -19,6 +19,8 @@ Float = NDArray[np.float64]
 _THIN = 0.05  # of the typical density: pixels with less are not known
 _SAMPLES = 13  # points across the aperture in an average over it
 _RINGS = 48
+_NEAR = 4
+_LEAST_FLOOR = 5e-3  # of the Wiener filter: contrast below 7 % is not raised
 _MARGIN = 0.125  # of the image, mirrored beyond its edges
 LARGEST_UPSAMPLING = 4
 
@@ -49,7 +51,7 @@ def upsampling_for(field: BrightField, shifts_A: Float) -> int:
     if np.ptp(shifts_A / steps, axis=0).min() < 1.0:
         return 1
     filled = math.sqrt(len(field.counts) / 8)
-    return max(1, min(math.ceil(wanted - 1e-6), LARGEST_UPSAMPLING, int(filled)))
+    return int(max(1, min(math.ceil(wanted - 1e-6), LARGEST_UPSAMPLING, int(filled))))
 
 
 def summed(field: BrightField, shifts_A: Float, upsampling: int) -> Summed:
@@ -175,19 +177,31 @@ def phase_of(
         ring = _rings(np.hypot(qx, qy))
         signal = _ring_mean((one.conj() * other).real, ring)
         noise = _ring_mean(np.abs(one - other) ** 2 / 4, ring)
-        strength = np.maximum(signal, 1e-2 * noise) / np.maximum(_ring_mean(seen**2, ring), 1e-6)
+        # The object's own spectrum is smooth, also across the zeros of the transfer.
+        strength = _smooth(np.maximum(signal, 1e-2 * noise)) / np.maximum(
+            _smooth(_ring_mean(seen**2, ring)), 1e-6
+        )
         floor = np.divide(noise, strength, out=np.ones_like(noise), where=strength > 0)
-        floor = np.maximum(floor, 1e-4)
+        floor = np.maximum(floor, _LEAST_FLOOR)
         corrected = whole * seen / (seen**2 + floor[ring])
     corrected[0, 0] = 0.0
     phase = fft.irfft2(corrected, padded[0].shape)
     (x, _), (y, _) = margin
     cut: Float = phase[x : x + shape[0], y : y + shape[1]]
-    return cut - cut.mean()
+    centred: Float = cut - cut.mean()
+    return centred
+
+
+def _smooth(values: Float) -> Float:
+    """Mean over a few neighbouring rings."""
+    wide = np.pad(values, _NEAR, mode="edge")
+    mean: Float = np.convolve(wide, np.full(2 * _NEAR + 1, 1 / (2 * _NEAR + 1)), mode="valid")
+    return mean
 
 
 def _rings(radius: Float) -> NDArray[np.intp]:
-    return np.minimum((radius / radius.max() * _RINGS).astype(np.intp), _RINGS - 1)
+    number: NDArray[np.intp] = (radius / radius.max() * _RINGS).astype(np.intp)
+    return np.minimum(number, _RINGS - 1)
 
 
 def _ring_mean(values: Float, ring: NDArray[np.intp]) -> Float:

@@ -12,9 +12,9 @@ from py4DSTEM.stream.parallel import in_threads
 __all__ = ["best_turned_defocus", "strongest"]
 
 Float = NDArray[np.float64]
-_COMPONENTS = 150
+_COMPONENTS = 100
 _FINENESS = 0.2  # of a period of the typical component, at the rim of the disk
-_MOST = 60  # trials on either side of zero, along both axes
+_MOST = 40  # trials on either side of zero, along both axes
 
 
 def strongest(values: NDArray[np.complex64], count: int = _COMPONENTS) -> NDArray[np.intp]:
@@ -53,14 +53,19 @@ def best_turned_defocus(
     trials = trials[np.abs(trials) <= farthest] / rim
     along = q @ alpha.T
     across = q[:, 1:] * alpha[:, 0] - q[:, :1] * alpha[:, 1]
-    turn = -2j * np.pi * trials
+    first_trial, between = trials[0], trials[1] - trials[0] if len(trials) > 1 else 0.0
+
+    def turned(path: Float) -> NDArray[np.complex64]:
+        """``exp(−2πi trial path)``: trials are evenly spaced, so powers do."""
+        waves = np.empty((len(trials), len(path)), np.complex128)
+        waves[0] = np.exp(-2j * np.pi * first_trial * path)
+        waves[1:] = np.exp(-2j * np.pi * between * path)
+        return np.cumprod(waves, axis=0).astype(np.complex64)
 
     def part(index: NDArray[np.intp]) -> Float:
         merit = np.zeros((len(trials), len(trials)))
         for m in index:
-            first = np.exp(turn[:, None] * along[m]) * values[m]
-            second = np.exp(turn[:, None] * across[m])
-            both = (first.astype(np.complex64)) @ second.T.astype(np.complex64)
+            both = (turned(along[m]) * values[m]) @ turned(across[m]).T
             merit += both.real**2 + both.imag**2
         return merit
 

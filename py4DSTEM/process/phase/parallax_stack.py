@@ -65,7 +65,7 @@ class BrightField:
     def R_shape(self) -> tuple[int, int]:
         return self.images.shape[1], self.images.shape[2]
 
-    def chosen(self, kept: NDArray[np.bool_]) -> BrightField:
+    def chosen(self, kept: NDArray[np.bool_ | np.intp]) -> BrightField:
         """Some of the images."""
         return replace(
             self, images=self.images[kept], counts=self.counts[kept],
@@ -238,7 +238,7 @@ def grouped(field: BrightField, across: int) -> tuple[BrightField, NDArray[np.in
     if len(cells) == len(member):
         order = np.argsort(member)
         return field.chosen(order), cells
-    counts = np.bincount(member, field.counts)
+    counts = np.asarray(np.bincount(member, field.counts), np.float64)
     size = np.bincount(member)
     kept = np.nonzero((size >= 0.5 * edge**2) & (counts > 0))[0]
     share = np.where(np.isin(member, kept), field.counts, 0.0) / np.maximum(counts, 1e-300)[member]
