@@ -141,7 +141,7 @@ def _chord(bx, by, dx, dy, radius, low, high):
     if inside < 0 or radius < 0:
         return low, low
     root = math.sqrt(inside)
-    first = max(low, math.ceil((-h - root) / a))
+    first = min(max(low, math.ceil((-h - root) / a)), high)
     end = min(high, math.floor((-h + root) / a) + 1)
     return first, max(first, end)
 
@@ -164,7 +164,7 @@ def _height(x, y, aperture):
     radius = math.sqrt(x * x + y * y)
     along, across = x * aperture[1], y * aperture[2]
     width = math.sqrt(along * along + across * across) / max(radius, 1e-300)
-    return math.sqrt(min(max((aperture[0] - radius) / width + 0.5, 0.0), 1.0))
+    return math.sqrt(min(max((aperture[0] - radius) / max(width, 1e-300) + 0.5, 0.0), 1.0))
 
 
 @njit(nogil=True, cache=True)

@@ -31,7 +31,7 @@ def aperture_wave(x: Float, y: Float, aperture: Float, coefficients: Float) -> A
     """Ψ at k, before it is normalised."""
     radius = np.hypot(x, y)
     width = np.hypot(x * aperture[1], y * aperture[2]) / np.maximum(radius, 1e-300)
-    height = np.sqrt(np.clip((aperture[0] - radius) / width + 0.5, 0.0, 1.0))
+    height = np.sqrt(np.clip((aperture[0] - radius) / np.maximum(width, 1e-300) + 0.5, 0.0, 1.0))
     cycles = np.polynomial.polynomial.polyval2d(x, y, coefficients)
     return height * np.exp(-2j * np.pi * cycles)
 

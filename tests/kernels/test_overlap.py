@@ -40,6 +40,18 @@ def test_overlaps(degree, both):
     np.testing.assert_allclose(fast.norms, twin.norms, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize("columns", [2, 3, 5, 7])
+def test_rows_that_end_within_the_rim(columns):
+    """The inner part of the aperture may lie wholly beyond the last column."""
+    waves, k, starts, step, aperture, *rest = case(2, shape=(6, columns))
+    for shift in (0.0, 0.03, 0.06):
+        moved = starts - shift * step / np.linalg.norm(step)
+        arguments = waves, k, moved, step / 3, aperture, *rest
+        fast, twin = (kernels.overlap_sums(*arguments, both=True) for kernels in (FAST, TWIN))
+        np.testing.assert_allclose(fast.sums, twin.sums, atol=1e-4 * np.abs(twin.sums).max())
+        np.testing.assert_allclose(fast.norms, twin.norms, rtol=1e-4, atol=1e-7)
+
+
 def test_a_scan_of_one_column():
     arguments = case(2, shape=(6, 1))
     fast, twin = (kernels.overlap_sums(*arguments, both=True) for kernels in (FAST, TWIN))
