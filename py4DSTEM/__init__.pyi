@@ -54,6 +54,7 @@ from py4DSTEM.io.formats_table import FormatRow as FormatRow
 from py4DSTEM.io.formats_table import formats as formats
 from py4DSTEM.io.hyperspy import to_hyperspy as to_hyperspy
 from py4DSTEM.plot.draw import show as show
+from py4DSTEM.plot.figures.direct import show_direct_ptychography as show_direct_ptychography
 from py4DSTEM.plot.figures.dpc import show_dpc as show_dpc
 from py4DSTEM.plot.figures.frc import show_ring_correlation as show_ring_correlation
 from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
@@ -127,6 +128,10 @@ from py4DSTEM.process.idpc import integrate_center_of_mass as integrate_center_o
 from py4DSTEM.process.live.scan import LiveScan as LiveScan
 from py4DSTEM.process.median import MedianPattern as MedianPattern
 from py4DSTEM.process.median import median_pattern as median_pattern
+from py4DSTEM.process.phase.direct import DirectPtychography as DirectPtychography
+from py4DSTEM.process.phase.direct import DirectResult as DirectResult
+from py4DSTEM.process.phase.direct import direct_ptychography as direct_ptychography
+from py4DSTEM.process.phase.direct import ssb as ssb
 from py4DSTEM.process.phase.dpc import DifferentialPhaseContrast as DifferentialPhaseContrast
 from py4DSTEM.process.phase.dpc import DPCResult as DPCResult
 from py4DSTEM.process.phase.dpc import dpc as dpc

@@ -16,6 +16,7 @@ from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
+from py4DSTEM.process.phase import direct as phase_direct
 from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
 from py4DSTEM.stream.engine import stream_tiles
@@ -76,8 +77,10 @@ class DataCube(Cube):
     measure_ellipse = ellipse.measure_ellipse
     measure_pixel_size = pixel_size.measure_pixel_size
     measure_rotation = rotation.measure_rotation
+    direct_ptychography = phase_direct.direct_ptychography
     dpc = phase_dpc.dpc
     parallax = phase_parallax.parallax
+    ssb = phase_direct.ssb
     depth_section = phase_parallax.depth_section
     ring_strain = rings.ring_strain
     cepstrum = cepstra.cepstrum

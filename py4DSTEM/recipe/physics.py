@@ -43,6 +43,7 @@ _GIVES: Mapping[str, frozenset[str]] = {
     "EllipseMeasurement": frozenset({"ellipse"}),
     "PixelSizeMeasurement": frozenset({"Q_pixel_size"}),
     "RotationMeasurement": frozenset({"rotation"}),
+    "DirectResult": frozenset({"rotation"}),
     "DPCResult": frozenset({"rotation"}),
     "ParallaxResult": frozenset({"rotation"}),
 }

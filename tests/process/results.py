@@ -75,6 +75,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "LatticeFit": lattice,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),
     "OriginMeasurement": lambda: peaks().measure_origin(),
+    "DirectResult": lambda: simulate.phase_object(
+        (12, 14), step_A=0.5, dose=None, seed=3
+    ).cube.ssb(aberrations={"defocus": 100.0, "C12": 9.0, "phi12": 0.4}),
     "ParallaxResult": lambda: simulate.phase_object(
         (24, 22), defocus_A=200, dose=None, seed=3
     ).cube.parallax(),
