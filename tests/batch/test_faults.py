@@ -45,12 +45,12 @@ def test_a_hundred_files_of_which_twelve_are_bad(tmp_path: Path) -> None:
 
 def test_a_scheduler_that_is_killed(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    scans = [write_scan(tmp_path / f"s{k}.h5", k) for k in range(4)]
+    scans = [write_scan(tmp_path / f"s{k}.h5", k) for k in range(3)]
     recipe = tmp_path / "look.toml"
     recipe.write_text(RECIPE)
     run_recipe(recipe, scans, tmp_path / "calm")
-    night = Disturbed(recipe, scans, tmp_path / "out", log=tmp_path / "stages", slow_s=0.5)
-    assert night.run_without_scheduler(0.6) == 2
+    night = Disturbed(recipe, scans, tmp_path / "out", log=tmp_path / "stages", slow_s=0.4)
+    assert night.run_without_scheduler(0.5) == 2
     assert night.said.strip() == (
         "error: the scheduler of the cluster is gone; start it, then go on with --resume "
         "(resume=True)"
@@ -59,7 +59,7 @@ def test_a_scheduler_that_is_killed(tmp_path: Path) -> None:
     assert set(states) <= {"done", "waiting"} and "waiting" in states
     assert night.run_on_cluster() == 0
     assert_same(tmp_path / "calm", tmp_path / "out")
-    assert night.stages_again(stages=8) <= 1
+    assert night.stages_again(stages=6) <= 1
     assert not night.orphans()
 
 
