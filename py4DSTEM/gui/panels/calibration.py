@@ -33,6 +33,8 @@ __all__ = ["CalibrationWizard", "MeasurePage"]
 
 _OVERLAYS = "calibration "
 _SCAN = "the scan"
+LEAST_WIDTH = 400
+"""Below which buttons would be cut and the titles of maps lie over each other."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,9 @@ class MeasurePage(QtWidgets.QWidget):
         area = QtWidgets.QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QtWidgets.QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(QtCore.Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         area.setWidget(inside)
+        area.setMinimumWidth(LEAST_WIDTH)
         whole = QtWidgets.QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(area)
