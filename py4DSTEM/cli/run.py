@@ -21,13 +21,20 @@ from py4DSTEM.errors import ParameterError
 __all__ = ["common_parser", "parse", "run", "steps", "which"]
 
 USAGE = "py4dstem run KIND FILE [-o OUT] [--parameter value …]"
+RECIPE_USAGE = "py4dstem run RECIPE.toml INPUT… -o OUT [--resume] [-n] [-j N]"
 RECIPES = "py4dstem run RECIPE.toml INPUT… -o OUT runs a recipe over many files."
 
 
 def parse(args: Sequence[str]) -> argparse.Namespace:
     """Options of ``run``; those of an operation or analysis are its fields."""
     if not args or args[0].startswith("-"):
-        parser = argparse.ArgumentParser(prog="py4dstem run", usage=USAGE)
+        parser = argparse.ArgumentParser(
+            prog="py4dstem run",
+            usage=f"{RECIPE_USAGE}\n       {USAGE}",
+            description="A recipe over many files, or one operation on one file.",
+            epilog="py4dstem run RECIPE.toml --help and py4dstem run KIND --help say more; "
+            "py4dstem run alone lists the operations.",
+        )
         parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
         arguments.add_talking(parser)
         return argparse.Namespace(kind=None, **vars(parser.parse_args(args)))
