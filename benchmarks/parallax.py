@@ -28,7 +28,7 @@ def make(path: Path) -> None:
     from py4DSTEM import simulate
 
     scan = simulate.phase_object(
-        (128, 128), (64, 64), defocus_A=400, step_A=1.2, strength=0.3, dose=10_000, seed=1
+        (128, 128), (64, 64), defocus_A=400, dose=10_000, seed=1
     )
     c = scan.truth.calibration
     np.savez(

@@ -34,6 +34,7 @@ _ROUNDS = 12
 _SETTLED = 0.02  # sigma
 _FARTHEST = 0.35  # of the scan: the largest displacement that is tried
 _FEWEST_PIXELS = 8
+_TELLING = 500  # components that tell most, which each image alone is compared by
 _LEAST_SHARE = 0.02  # of the most that tells where an image is: below nothing is known
 _RINGS = 12
 _ROUGH_TAPER, _TAPER = 0.3, 1.0  # of half a window, at its edges: of the start, and of the fit
@@ -148,9 +149,12 @@ class _Waves:
 
     def below(self, reach: float) -> _Waves:
         """Frequencies up to so many cycles per step."""
-        kept = np.nonzero((np.abs(self.q * self.steps_A) <= reach).all(axis=1))[0]
-        return _Waves(
-            self.values[kept], self.q[kept], self.steps_A, self.neighbours[kept], self.alike
+        return self.chosen(np.nonzero((np.abs(self.q * self.steps_A) <= reach).all(axis=1))[0])
+
+    def chosen(self, kept: NDArray[np.intp]) -> _Waves:
+        """Some of the components."""
+        return replace(
+            self, values=self.values[kept], q=self.q[kept], neighbours=self.neighbours[kept]
         )
 
 
@@ -407,20 +411,24 @@ def _covariance(matrix: Float, scores: Float, waves: _Waves) -> Float:
 class _Each:
     """The aligned mean moved to where each image is (m, n), and how much each component counts."""
 
+    waves: _Waves
     expected: NDArray[np.complex64]
     weights: Float
 
     @classmethod
     def of(cls, groups: BrightField, fit: _Fit) -> _Each:
-        state, waves, optics = fit.state, fit.waves, groups.optics
+        state, optics = fit.state, groups.optics
+        weights = _weights(fit.sums, fit.waves)
+        told = np.argsort(weights * np.abs(fit.sums.model) ** 2)[-_TELLING:]
+        waves, model, weights = fit.waves.chosen(told), fit.sums.model[told], weights[told]
         phase = -2j * np.pi * (waves.q @ _shifts(state, groups.alpha).T)
-        expected = (fit.sums.model[:, None] * np.exp(phase)).astype(np.complex64)
+        expected = (model[:, None] * np.exp(phase)).astype(np.complex64)
         q = optics.wavelength_A * waves.q @ _to_detector(state.rotation_rad, state.flip).T
         edge = groups.edge - optics.wavelength_A * max(optics.Q_steps_A)
         # Elsewhere only one of k ± q is within the aperture, and the phase is another.
         farthest = np.hypot(*q.T)[:, None] ** 2 + np.hypot(*groups.alpha.T) ** 2
         inside = farthest + 2 * np.abs(q @ groups.alpha.T) < edge**2
-        return cls(expected, inside * _weights(fit.sums, waves)[:, None])
+        return cls(waves, expected, inside * weights[:, None])
 
     @property
     def power(self) -> Float:
@@ -431,7 +439,7 @@ class _Each:
 def _quality(groups: BrightField, fit: _Fit) -> Float:
     """Likeness of each image to the aligned mean: 1 where they are the same, NaN: not known."""
     each = _Each.of(groups, fit)
-    inner = (each.weights * (each.expected.conj() * fit.waves.values).real).sum(axis=0)
+    inner = (each.weights * (each.expected.conj() * each.waves.values).real).sum(axis=0)
     whole = each.power.sum(axis=0)
     known = whole > _LEAST_SHARE * whole.max(initial=0.0)
     likeness: Float = np.divide(inner, whole, out=np.full(len(whole), np.nan), where=known)
@@ -441,9 +449,9 @@ def _quality(groups: BrightField, fit: _Fit) -> Float:
 def _measured(groups: BrightField, fit: _Fit) -> Float:
     """Displacement of each image by one step of least squares of its own, (n, 2) Å."""
     each = _Each.of(groups, fit)
-    q = 2 * np.pi * fit.waves.q
+    q = 2 * np.pi * each.waves.q
     normal = np.einsum("mn,ma,mb->nab", each.power, q, q, optimize=True)
-    rest = (each.expected.conj() * (fit.waves.values - each.expected)).imag * -each.weights
+    rest = (each.expected.conj() * (each.waves.values - each.expected)).imag * -each.weights
     step = np.linalg.pinv(normal, hermitian=True) @ (rest.T @ q)[:, :, None]
     shifts: Float = _shifts(fit.state, groups.alpha) + step[:, :, 0]
     return shifts

@@ -16,7 +16,7 @@ from py4DSTEM.errors import MemoryBudgetError, ParameterError, ShapeError
 from py4DSTEM.process.beam import find_beam
 from py4DSTEM.process.phase.optics import Optics
 from py4DSTEM.stream.engine import run
-from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan
+from py4DSTEM.stream.operation import Measures, Operation, Output, Parts, PerScan
 from py4DSTEM.stream.options import RunOptions, available_memory_bytes
 from py4DSTEM.stream.tile import Tile
 
@@ -105,6 +105,9 @@ class _Gather(Operation):
         dark = beyond if beyond.mean() > _LEAST_DARK else None
         return _Plan(rows, columns, dark, _whole_shifts(cube))
 
+    def measures(self, plan: _Plan) -> Measures | None:
+        return None if plan.dark is None else Measures(detectors=plan.dark[None].astype(float))
+
     def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
         frames = tile.frames
         count, (nx, ny) = len(frames), frames.shape[1:]
@@ -116,19 +119,15 @@ class _Gather(Operation):
             rows = np.clip(plan.rows + moved[:, :1], 0, nx - 1)
             columns = np.clip(plan.columns + moved[:, 1:], 0, ny - 1)
             pixels = np.take_along_axis(flat, rows * ny + columns, axis=1)
-        return {"pixels": pixels.astype(np.float32), "dark": _beyond(flat, plan.dark)}
+        beyond = np.zeros(count)
+        if tile.measured is not None and tile.measured.detectors is not None:
+            beyond = tile.measured.detectors[:, 0]
+        return {"pixels": pixels.astype(np.float32), "dark": beyond}
 
     def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> Parts:
         dark = parts["dark"] if plan.dark is not None else None
         offset = np.stack([plan.rows, plan.columns], axis=1) - np.array(self.center)
         return {"pixels": parts["pixels"], "dark": dark, "offset": offset}
-
-
-def _beyond(flat: NDArray[np.generic], dark: NDArray[np.bool_] | None) -> Float:
-    if dark is None:
-        return np.zeros(len(flat))
-    total: Float = np.asarray(flat @ dark.ravel().astype(np.float32), np.float64)
-    return total
 
 
 def _whole_shifts(cube: Cube) -> NDArray[np.intp] | None:
