@@ -4,11 +4,16 @@ The compiler finds vectors by itself in simple loops only; the butterflies of a 
 with eight streams in and out, are none.  A value of this type lives in one register (or a few, on
 processors with short ones), and arithmetic on it is that of its lanes: results do not depend on
 their number, which is that of the processor.
+
+Memory is named by its address, in bytes, as a whole number: arrays handed from function to function
+cost more than the work on a column.  Who calls a kernel keeps the arrays alive, and checks them:
+nothing here does.
 """
 
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import binding, ir
@@ -16,9 +21,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "apart", "load", "masked", "root", "spread", "store", "total", "turn"]
+__all__ = [
+    "LANES", "LINE", "address", "apart", "larger", "largest", "load", "masked", "number", "root",
+    "same", "spread", "store", "total", "turn",
+]  # fmt: skip
 
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+LINE = 4 * LANES
+"""Bytes of a vector: what is loaded and stored at once."""
+
 _FLAGS = ("contract",)  # a product and a sum may become one instruction
 
 
@@ -40,33 +51,67 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, kind, _VECTOR)
 
 
-def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    """Pointer to the elements of a contiguous float32 array, flat, from an index on."""
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(cgutils.gep_inbounds(builder, data, index), _VECTOR.as_pointer())
+def _pointer(builder: Any, place: Any, kind: Any = _VECTOR) -> Any:
+    return builder.inttoptr(place, kind.as_pointer())
 
 
 @intrinsic
-def load(typing, array, index):
-    """``array[index : index + LANES]`` of a contiguous float32 array, flat."""
+def address(typing, array):
+    """Where the elements of a contiguous array begin."""
 
     def code(context, builder, signature, values):
-        pointer = _place(context, builder, signature.args[0], *values)
-        return builder.load(pointer, align=4)
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.intp))
 
-    return lanes(array, types.intp), code
+    return types.intp(array), code
 
 
 @intrinsic
-def store(typing, array, index, value):
-    """``array[index : index + LANES] = value``."""
+def number(typing, place):
+    """The int64 that is kept at an address."""
 
     def code(context, builder, signature, values):
-        pointer = _place(context, builder, signature.args[0], *values[:2])
-        builder.store(values[2], pointer, align=4)
+        return builder.load(_pointer(builder, values[0], ir.IntType(64)), align=8)
+
+    return types.int64(types.intp), code
+
+
+@intrinsic
+def load(typing, place):
+    """The float32 from an address on."""
+
+    def code(context, builder, signature, values):
+        return builder.load(_pointer(builder, values[0]), align=4)
+
+    return lanes(types.intp), code
+
+
+@intrinsic
+def store(typing, place, value):
+    """Keep float32 from an address on."""
+
+    def code(context, builder, signature, values):
+        builder.store(values[1], _pointer(builder, values[0]), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, lanes), code
+    return types.void(types.intp, lanes), code
+
+
+@intrinsic
+def same(typing, place):
+    """The float32 at an address, in all lanes."""
+
+    def code(context, builder, signature, values):
+        one = builder.load(_pointer(builder, values[0], ir.FloatType()), align=4)
+        return _everywhere(builder, one)
+
+    return lanes(types.intp), code
+
+
+def _everywhere(builder: Any, one: Any) -> Any:
+    first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), one, _INDEX(0))
+    zeros = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), zeros)
 
 
 @intrinsic
@@ -74,33 +119,30 @@ def spread(typing, value):
     """The same number in all lanes."""
 
     def code(context, builder, signature, values):
-        one = context.cast(builder, values[0], signature.args[0], types.float32)
-        first = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), one, _INDEX(0))
-        zeros = ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES)
-        return builder.shuffle_vector(first, ir.Constant(_VECTOR, ir.Undefined), zeros)
+        return _everywhere(
+            builder, context.cast(builder, values[0], signature.args[0], types.float32)
+        )
 
     return lanes(types.float32), code
 
 
 @intrinsic
-def turn(typing, source, at, stride, target, to, step):
-    """``target[to + step·j + i] = source[at + stride·i + j]`` for all lanes i, j."""
+def turn(typing, source, stride, target, step):
+    """A square block of lanes, turned: rows `stride` bytes apart to columns `step` bytes apart."""
 
     def code(context, builder, signature, values):
-        kinds = signature.args
-        array, at, stride, out, to, step = values
+        source, stride, target, step = values
         rows = []
         for i in range(LANES):
-            place = builder.add(at, builder.mul(stride, stride.type(i)))
-            pointer = _place(context, builder, kinds[0], array, place)
-            rows.append(builder.load(pointer, align=4))
+            place = builder.add(source, builder.mul(stride, stride.type(i)))
+            rows.append(builder.load(_pointer(builder, place), align=4))
         for j, column in enumerate(_transposed(builder, rows)):
-            place = builder.add(to, builder.mul(step, step.type(j)))
-            builder.store(column, _place(context, builder, kinds[3], out, place), align=4)
+            place = builder.add(target, builder.mul(step, step.type(j)))
+            builder.store(column, _pointer(builder, place), align=4)
         return context.get_dummy_value()
 
     intp = types.intp
-    return types.void(source, intp, intp, target, intp, intp), code
+    return types.void(intp, intp, intp, intp), code
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
@@ -179,18 +221,46 @@ def masked(typing, test, below, otherwise):
 
 
 @intrinsic
+def larger(typing, a, b):
+    """The larger of each two lanes."""
+
+    def code(context, builder, signature, values):
+        return builder.select(builder.fcmp_ordered("<", *values), values[1], values[0])
+
+    return lanes(lanes, lanes), code
+
+
+@intrinsic
+def largest(typing, value):
+    """The largest lane."""
+
+    def code(context, builder, signature, values):
+        def pick(a, b):
+            return builder.select(builder.fcmp_ordered("<", a, b), b, a)
+
+        return _reduced([builder.extract_element(values[0], _INDEX(i)) for i in range(LANES)], pick)
+
+    return types.float32(lanes), code
+
+
+@intrinsic
 def total(typing, value):
     """Sum of the lanes, in float64, always in the same order."""
 
     def code(context, builder, signature, values):
         wide = builder.fpext(values[0], ir.VectorType(ir.DoubleType(), LANES))
         sums = [builder.extract_element(wide, _INDEX(i)) for i in range(LANES)]
-        while len(sums) > 1:
-            half = len(sums) // 2
-            sums = [builder.fadd(sums[i], sums[i + half]) for i in range(half)]
-        return sums[0]
+        return _reduced(sums, builder.fadd)
 
     return types.float64(lanes), code
+
+
+def _reduced(values: list[Any], pair: Callable[[Any, Any], Any]) -> Any:
+    """One value of many, by halves."""
+    while len(values) > 1:
+        half = len(values) // 2
+        values = [pair(values[i], values[i + half]) for i in range(half)]
+    return values[0]
 
 
 def _both(a: Any, b: Any) -> bool:

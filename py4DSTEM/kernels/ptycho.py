@@ -3,10 +3,15 @@
 One forward model over slices and probe modes.  For position p and mode m the probe, kept as its
 Fourier transform, is shifted to where the beam was; it passes the slices with free flight between
 them; the patterns of the modes add up.  The adjoint carries the change that the measured pattern
-asks for back through the slices to the probe.
+asks for back through the slices to the probe.  `ptycho_arrays` is the same in plain arrays.
 
-Waves are planes as in `kernels.fft`: (n0, n1) in real space, turned in Fourier space.  Of every
-plane the padding stays zero, since all that is done to it is linear or a product.
+Waves are planes as in `kernels.fft`: (n0, n1) in real space, turned, (ky, kx), in Fourier space.
+Of every plane the padding stays zero, since all that is done to it is linear or a product.
+
+A transform is two halves: along x, of as many columns as there are lanes, and along y, of as many
+rows.  From slice to slice a wave is left half way, (kx, y): its columns come out of one transform
+along x, meet the slice, and enter the next while they are in the first cache; so do the rows with
+the flight between two transforms along y.
 """
 
 from __future__ import annotations
@@ -16,9 +21,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ParameterError, ShapeError
 from ._jit import njit
-from ._simd import LANES, load, masked, root, spread, store, total
-from .fft import Plan, transform
+from ._simd import (
+    LANES,
+    LINE,
+    address,
+    apart,
+    larger,
+    largest,
+    load,
+    masked,
+    root,
+    same,
+    spread,
+    store,
+    total,
+    turn,
+)
+from .fft import INNER, Plan, columns, padded
 
 __all__ = ["Gradient", "Model", "State", "follow_positions", "run_positions"]
 
@@ -70,283 +91,429 @@ class State(NamedTuple):
     probe: F32
 
 
-@njit(nogil=True, cache=True)
-def _shifted(spectrum, ramp_x, ramp_y, n1, tall, sign, out_r, out_i):
-    """A turned spectrum times ``exp(∓2πi k f)``."""
-    flip = spread(sign)
-    for y in range(n1):
-        ur, ui = spread(ramp_y[0, y]), spread(ramp_y[1, y]) * flip
-        for x in range(0, tall, LANES):
-            at = y * tall + x
-            vr, vi = load(ramp_x[0], x), load(ramp_x[1], x) * flip
+class _Work(NamedTuple):
+    """Arrays that one thread works in; all begin at a line of the cache."""
+
+    wave: F32  # (2, plane) half way, (kx, y)
+    met: F32  # (slices, modes, 2, plane): waves that meet a slice
+    far: F32  # (modes, 2, plane) at the detector
+    buffer: F32
+    block: F32  # (2, ·) columns between two transforms along x
+    other: F32  # (2, ·) and along y
+    frequencies_x: F32  # cycles per pixel
+    frequencies_y: F32
+    inside: F32  # 1 for the columns of a window, 0 for what pads it
+
+    @classmethod
+    def of(cls, n0: int, n1: int, slices: int, modes: int) -> _Work:
+        tall, wide, lines = padded(n0), padded(n1), padded(n1) // LANES
+        # An odd number of lines spreads a column over the whole cache.
+        plane = tall * (lines + 1 - lines % 2) * LANES
+        work = cls(
+            _aligned(2, plane),
+            _aligned(slices, modes, 2, plane),
+            _aligned(modes, 2, tall * wide),
+            _aligned(4, LANES * max(n0, n1)),
+            _aligned(2, LANES * tall),
+            _aligned(2, LANES * wide),
+            _aligned(tall),
+            _aligned(wide),
+            _aligned(wide),
+        )
+        work.frequencies_x[:n0] = np.fft.fftfreq(n0)
+        work.frequencies_y[:n1] = np.fft.fftfreq(n1)
+        work.inside[:n1] = 1
+        return work
+
+
+def _aligned(*shape: int) -> F32:
+    """Zeros from the beginning of a line of the cache on."""
+    size = int(np.prod(shape))
+    room = np.zeros(size + LANES, np.float32)
+    first = -(room.ctypes.data // 4) % LANES
+    return room[first : first + size].reshape(shape)
+
+
+class _Desk(NamedTuple):
+    """Addresses of what a thread works with, and what lies how many bytes apart."""
+
+    n0: int
+    n1: int
+    line: int  # of a vector
+    rows: int  # plans of n0 and n1
+    across: int
+    wide: int  # of a row of a wave, and from its real to its imaginary part
+    plane: int
+    tall: int  # the same at the detector
+    spectrum: int
+    width: int  # the same of the object
+    field: int
+    high: int  # of a row of n1 float32, padded
+    wave: int
+    buffer: int
+    block: int  # and its imaginary part
+    block_im: int
+    other: int
+    other_im: int
+
+
+@njit(**INNER)
+def _desk(model, object_, work):
+    n0, n1 = model.rows.length, model.columns.length
+    tall, high = 4 * work.frequencies_x.size, 4 * work.frequencies_y.size
+    block, other = address(work.block), address(work.other)
+    return _Desk(
+        n0, n1, LINE, address(model.rows.table), address(model.columns.table),
+        work.wave.shape[1] // (tall // 4) * 4, work.wave.shape[1] * 4, tall, work.far.shape[2] * 4,
+        object_.shape[3] * 4, object_.shape[2] * object_.shape[3] * 4, high,
+        address(work.wave), address(work.buffer),
+        block, block + work.block.shape[1] * 4, other, other + work.other.shape[1] * 4,
+    )  # fmt: skip
+
+
+# ---- halves of transforms ------------------------------------------------------------------------
+@njit(**INNER, inline="always")
+def _along_x(d, c):
+    """From `block` to columns c of the wave."""
+    at = d.wave + c
+    columns(d.rows, d.block, d.block_im, d.line, at, at + d.plane, d.wide, d.buffer)
+
+
+@njit(**INNER, inline="always")
+def _back_along_x(d, c):
+    """From columns c of the wave to `block`."""
+    at = d.wave + c
+    columns(d.rows, at + d.plane, at, d.wide, d.block_im, d.block, d.line, d.buffer)
+
+
+@njit(**INNER, inline="always")
+def _along_y(d, r):
+    """From rows r of the wave to `other`, turned."""
+    for c in range(0, d.high, d.line):
+        at, to = d.wave + r * d.wide + c, c * LANES
+        turn(at, d.wide, d.other + to, d.line)
+        turn(at + d.plane, d.wide, d.other_im + to, d.line)
+    columns(d.across, d.other, d.other_im, d.line, d.other, d.other_im, d.line, d.buffer)
+
+
+@njit(**INNER, inline="always")
+def _back_along_y(d, r):
+    """From `other`, turned, to rows r of the wave."""
+    columns(d.across, d.other_im, d.other, d.line, d.other_im, d.other, d.line, d.buffer)
+    for c in range(0, d.high, d.line):
+        at, to = d.wave + r * d.wide + c, c * LANES
+        turn(d.other + to, d.line, at, d.wide)
+        turn(d.other_im + to, d.line, at + d.plane, d.wide)
+
+
+# ---- from the probe to the detector --------------------------------------------------------------
+@njit(**INNER)
+def _enter(d, probe, ramp_x, ramp_y):
+    """The probe, times ``exp(−2πi k f)``, becomes the wave."""
+    apart()
+    for r in range(0, d.n0, LANES):
+        vr, vi = load(ramp_x + 4 * r), load(ramp_x + d.tall + 4 * r)
+        for y in range(d.n1):
+            ur, ui = same(ramp_y + 4 * y), same(ramp_y + d.high + 4 * y)
             wr, wi = ur * vr - ui * vi, ur * vi + ui * vr
-            sr, si = load(spectrum[0], at), load(spectrum[1], at)
-            store(out_r, at, sr * wr - si * wi)
-            store(out_i, at, sr * wi + si * wr)
+            at = probe + y * d.tall + 4 * r
+            sr, si = load(at), load(at + d.spectrum)
+            store(d.other + y * LINE, sr * wr - si * wi)
+            store(d.other_im + y * LINE, sr * wi + si * wr)
+        _back_along_y(d, r)
 
 
-@njit(nogil=True, cache=True)
-def _through(slice_r, slice_i, first, across, n0, wide, wave_r, wave_i, out_r, out_i):
-    """A wave times the window of a slice."""
-    for x in range(n0):
-        for y in range(0, wide, LANES):
-            at, there = x * wide + y, first + x * across + y
-            ar, ai = load(wave_r, at), load(wave_i, at)
-            br, bi = load(slice_r, there), load(slice_i, there)
-            store(out_r, at, ar * br - ai * bi)
-            store(out_i, at, ar * bi + ai * br)
+@njit(**INNER)
+def _through(d, met, window):
+    """The wave, kept as `met`, times a slice."""
+    apart()
+    for c in range(0, d.high, LINE):
+        _back_along_x(d, c)
+        for x in range(d.n0):
+            at, to, there = x * LINE, met + x * d.wide + c, window + x * d.width + c
+            ar, ai = load(d.block + at), load(d.block_im + at)
+            br, bi = load(there), load(there + d.field)
+            store(to, ar)
+            store(to + d.plane, ai)
+            store(d.block + at, ar * br - ai * bi)
+            store(d.block_im + at, ar * bi + ai * br)
+        _along_x(d, c)
 
 
-@njit(nogil=True, cache=True)
-def _multiplied(re, im, by_r, by_i, sign, size):
-    """A wave times another, or (sign −1) its conjugate, in place."""
+@njit(**INNER)
+def _fly(d, flight, sign):
+    """Free flight over the distance between two slices, or (sign −1) back."""
+    apart()
     flip = spread(sign)
-    for at in range(0, size, LANES):
-        ar, ai = load(re, at), load(im, at)
-        br, bi = load(by_r, at), load(by_i, at) * flip
-        store(re, at, ar * br - ai * bi)
-        store(im, at, ar * bi + ai * br)
+    for r in range(0, d.n0, LANES):
+        _along_y(d, r)
+        for y in range(d.n1):
+            at, there = y * LINE, flight + y * d.tall + 4 * r
+            ar, ai = load(d.other + at), load(d.other_im + at)
+            br, bi = load(there), load(there + d.spectrum) * flip
+            store(d.other + at, ar * br - ai * bi)
+            store(d.other_im + at, ar * bi + ai * br)
+        _back_along_y(d, r)
 
 
-@njit(nogil=True, cache=True)
-def _changes(waves, amplitude, poisson, floor, scale, size):
+@njit(**INNER)
+def _leave(d, far):
+    """The wave at the detector."""
+    apart()
+    for r in range(0, d.n0, LANES):
+        _along_y(d, r)
+        for y in range(d.n1):
+            at, to = y * LINE, far + y * d.tall + 4 * r
+            store(to, load(d.other + at))
+            store(to + d.spectrum, load(d.other_im + at))
+
+
+@njit(**INNER)
+def _changes(d, far, modes, amplitude, likelihood):
     """Replace waves at the detector by their change towards the measured pattern; the error.
 
-    ``ψ (A/√I − 1)`` for amplitudes and ``ψ (A²/I − 1) / 2`` for counts, times `scale`.
+    ``ψ (A/√I − 1)`` for amplitudes and ``ψ (A²/I − 1) / 2`` for counts, over n0 n1.
     """
-    error, modes = 0.0, len(waves)
+    apart()
+    error, (poisson, floor) = 0.0, likelihood
     zero, one, low = spread(np.float32(0)), spread(np.float32(1)), spread(floor)
-    part, other = spread(np.float32(0.5) * poisson), spread(np.float32(1) - poisson)
-    factor = spread(scale)
-    for at in range(0, size, LANES):
-        sum_ = zero
-        for m in range(modes):
-            r, i = load(waves[m, 0], at), load(waves[m, 1], at)
-            sum_ = sum_ + r * r + i * i
-        known = load(amplitude, at)
-        modulus = root(sum_ + low)
-        ratio = known / modulus
-        step = other * (ratio - one) + part * (ratio * ratio - one)
-        step = masked(known, zero, step) * factor
-        miss = masked(known, zero, known - root(sum_))
-        error += total(miss * miss)
-        for m in range(modes):
-            store(waves[m, 0], at, load(waves[m, 0], at) * step)
-            store(waves[m, 1], at, load(waves[m, 1], at) * step)
+    part, rest = spread(np.float32(0.5) * poisson), spread(np.float32(1) - poisson)
+    factor = spread(np.float32(1 / (d.n0 * d.n1)))
+    for y in range(d.n1):
+        missed = zero
+        for at in range(y * d.tall, y * d.tall + d.tall, LINE):
+            sum_ = zero
+            for m in range(modes):
+                wave = far + 2 * m * d.spectrum + at
+                r, i = load(wave), load(wave + d.spectrum)
+                sum_ = sum_ + r * r + i * i
+            known = load(amplitude + at)
+            ratio = known / root(sum_ + low)
+            step = rest * (ratio - one) + part * (ratio * ratio - one)
+            step = masked(known, zero, step) * factor
+            miss = masked(known, zero, known - root(sum_))
+            missed = missed + miss * miss
+            for m in range(modes):
+                wave = far + 2 * m * d.spectrum + at
+                store(wave, load(wave) * step)
+                store(wave + d.spectrum, load(wave + d.spectrum) * step)
+        error += total(missed)
     return error
 
 
-@njit(nogil=True, cache=True)
-def _add_conjugate(change_r, change_i, wave_r, wave_i, first, across, n0, wide, sum_r, sum_i):
-    """``sum[window] += conj(wave) · change``."""
-    for x in range(n0):
-        for y in range(0, wide, LANES):
-            at, there = x * wide + y, first + x * across + y
-            ar, ai = load(change_r, at), load(change_i, at)
-            br, bi = load(wave_r, at), load(wave_i, at)
-            store(sum_r, there, load(sum_r, there) + (ar * br + ai * bi))
-            store(sum_i, there, load(sum_i, there) + (ai * br - ar * bi))
+# ---- and back ------------------------------------------------------------------------------------
+@njit(**INNER)
+def _return(d, far):
+    """What is at the detector becomes the wave."""
+    apart()
+    for r in range(0, d.n0, LANES):
+        for y in range(d.n1):
+            at, to = far + y * d.tall + 4 * r, y * LINE
+            store(d.other + to, load(at))
+            store(d.other_im + to, load(at + d.spectrum))
+        _back_along_y(d, r)
 
 
-@njit(nogil=True, cache=True)
-def _add_intensity(wave_r, wave_i, first, across, n0, wide, sum_):
-    for x in range(n0):
-        for y in range(0, wide, LANES):
-            at, there = x * wide + y, first + x * across + y
-            ar, ai = load(wave_r, at), load(wave_i, at)
-            store(sum_, there, load(sum_, there) + ar * ar + ai * ai)
+@njit(**INNER)
+def _gather(d, met, window, sums, beam, on):
+    """``sums += conj(met) · wave``, ``beam += |met|²``, and if it goes on times the slice."""
+    apart()
+    for c in range(0, d.high, LINE):
+        _back_along_x(d, c)
+        for x in range(d.n0):
+            at, there, shift = x * LINE, met + x * d.wide + c, x * d.width + c
+            ar, ai = load(d.block + at), load(d.block_im + at)
+            br, bi = load(there), load(there + d.plane)
+            sr, si = sums + shift, sums + d.field + shift
+            store(sr, load(sr) + (ar * br + ai * bi))
+            store(si, load(si) + (ai * br - ar * bi))
+            store(beam + shift, load(beam + shift) + (br * br + bi * bi))
+            if on:
+                br, bi = load(window + shift), load(window + d.field + shift)
+                store(d.block + at, ar * br + ai * bi)
+                store(d.block_im + at, ai * br - ar * bi)
+        if on:
+            _along_x(d, c)
 
 
-@njit(nogil=True, cache=True)
-def _back_through(slice_r, slice_i, first, across, n0, wide, wave_r, wave_i):
-    """A wave times the conjugate of the window of a slice, in place."""
-    for x in range(n0):
-        for y in range(0, wide, LANES):
-            at, there = x * wide + y, first + x * across + y
-            ar, ai = load(wave_r, at), load(wave_i, at)
-            br, bi = load(slice_r, there), load(slice_i, there)
-            store(wave_r, at, ar * br + ai * bi)
-            store(wave_i, at, ai * br - ar * bi)
+@njit(**INNER)
+def _settle(d, probe, ramp_x, ramp_y, spectra, k_x, k_y):
+    """Add the wave, shifted back, to `spectra`; what it says of the position.
+
+    ``Σ k Im(conj(change) · probe)`` for x and y.
+    """
+    apart()
+    along_x, along_y, zero = 0.0, 0.0, spread(np.float32(0))
+    for r in range(0, d.n0, LANES):
+        _along_y(d, r)
+        vr, vi = load(ramp_x + 4 * r), load(ramp_x + d.tall + 4 * r)
+        in_x, in_y = zero, zero
+        for y in range(d.n1):
+            ur, ui = same(ramp_y + 4 * y), same(ramp_y + d.high + 4 * y)
+            wr, wi = ur * vr - ui * vi, ur * vi + ui * vr
+            ar, ai = load(d.other + y * LINE), load(d.other_im + y * LINE)
+            br, bi = ar * wr + ai * wi, ai * wr - ar * wi
+            at = y * d.tall + 4 * r
+            sr, si = spectra + at, spectra + d.spectrum + at
+            store(sr, load(sr) + br)
+            store(si, load(si) + bi)
+            turned = br * load(probe + d.spectrum + at) - bi * load(probe + at)
+            in_x = in_x + turned
+            in_y = in_y + turned * same(k_y + 4 * y)
+        along_x += total(in_x * load(k_x + 4 * r))
+        along_y += total(in_y)
+    return along_x, along_y
 
 
-@njit(nogil=True, cache=True)
-def _fly(model, wave, turned, sign, buffer):
-    """Free flight over the distance between two slices, or (sign −1) back."""
-    size = wave.shape[1]
-    transform(
-        wave[0], wave[1], turned[0], turned[1], model.rows, model.columns, buffer[0], buffer[1]
-    )
-    _multiplied(turned[0], turned[1], model.flight[0], model.flight[1], sign, size)
-    transform(
-        turned[1], turned[0], wave[1], wave[0], model.columns, model.rows, buffer[0], buffer[1]
-    )
+# ---- steps after a position ----------------------------------------------------------------------
+@njit(**INNER)
+def _strongest(d, window, inside):
+    """Largest ``|O|²``."""
+    apart()
+    top = spread(np.float32(0))
+    for x in range(d.n0):
+        for c in range(0, d.high, LINE):
+            at = window + x * d.width + c
+            r, i = load(at), load(at + d.field)
+            top = larger(top, (r * r + i * i) * load(inside + c))
+    return largest(top)
 
 
-@njit(nogil=True, cache=True)
-def _add(wave, sums):
-    for at in range(0, wave.shape[1], LANES):
-        store(sums[0], at, load(sums[0], at) + load(wave[0], at))
-        store(sums[1], at, load(sums[1], at) + load(wave[1], at))
-
-
-@njit(nogil=True, cache=True)
-def _copy(wave, out):
-    for at in range(0, wave.shape[1], LANES):
-        store(out[0], at, load(wave[0], at))
-        store(out[1], at, load(wave[1], at))
-
-
-@njit(nogil=True, cache=True)
-def _forward(model, object_, probe, p, incident, far, wave, buffer):
-    """Waves that meet each slice (slices, modes, 2, plane), and those at the detector."""
-    n0, n1 = model.rows.length, model.columns.length
-    wide, tall = -(-n1 // LANES) * LANES, -(-n0 // LANES) * LANES
-    slices, across = object_.shape[0], object_.shape[3]
-    first = model.corners[p, 0] * across + model.corners[p, 1]
-    flat = object_.reshape(slices, 2, -1)
-    for m in range(len(probe)):
-        _shifted(
-            probe[m], model.ramps_x[p], model.ramps_y[p], n1, tall, FORTH, far[m, 0], far[m, 1]
-        )
-        transform(
-            far[m, 1], far[m, 0], incident[0, m, 1], incident[0, m, 0],
-            model.columns, model.rows, buffer[0], buffer[1],
-        )  # fmt: skip
-        for s in range(slices):
-            at = incident[s, m]
-            _through(
-                flat[s, 0], flat[s, 1], first, across, n0, wide, at[0], at[1], wave[0], wave[1]
-            )
-            if s < slices - 1:
-                _fly(model, wave, far[m], FORTH, buffer)
-                _copy(wave, incident[s + 1, m])
-        transform(
-            wave[0], wave[1], far[m, 0], far[m, 1], model.rows, model.columns,
-            buffer[0], buffer[1],
-        )  # fmt: skip
-
-
-@njit(nogil=True, cache=True)
-def _backward(model, object_, p, incident, far, sums, intensity, spectra, with_probe, wave, buffer):
-    """Carry the changes at the detector back; add to the gradients of object and probe."""
-    n0, n1 = model.rows.length, model.columns.length
-    wide, tall = -(-n1 // LANES) * LANES, -(-n0 // LANES) * LANES
-    slices, across = object_.shape[0], object_.shape[3]
-    first = model.corners[p, 0] * across + model.corners[p, 1]
-    flat, out = object_.reshape(slices, 2, -1), sums.reshape(slices, 2, -1)
-    beam = intensity.reshape(slices, -1)
-    for m in range(far.shape[0]):
-        transform(
-            far[m, 1], far[m, 0], wave[1], wave[0], model.columns, model.rows,
-            buffer[0], buffer[1],
-        )  # fmt: skip
-        for s in range(slices - 1, -1, -1):
-            met = incident[s, m]
-            _add_conjugate(
-                wave[0], wave[1], met[0], met[1], first, across, n0, wide, out[s, 0], out[s, 1]
-            )
-            _add_intensity(met[0], met[1], first, across, n0, wide, beam[s])
-            if s == 0 and not with_probe:
-                break
-            _back_through(flat[s, 0], flat[s, 1], first, across, n0, wide, wave[0], wave[1])
-            if s > 0:
-                _fly(model, wave, far[m], BACK, buffer)
-        if with_probe:
-            transform(
-                wave[0], wave[1], far[m, 0], far[m, 1], model.rows, model.columns,
-                buffer[0], buffer[1],
-            )  # fmt: skip
-            _shifted(far[m], model.ramps_x[p], model.ramps_y[p], n1, tall, BACK, wave[0], wave[1])
-            _add(wave, spectra[m])
-
-
-@njit(nogil=True, cache=True)
-def _largest(values, row, column, n0, n1):
-    top = np.float32(0)
-    for x in range(row, row + n0):
-        for y in range(column, column + n1):
-            top = max(top, values[x, y])
-    return top
-
-
-@njit(nogil=True, cache=True)
-def _step_object(slice_, sums, beam, row, column, n0, n1, rate, blend):
+@njit(**INNER)
+def _step_object(d, window, sums, beam, rate, blend):
     """``O += rate · sum / ((1 − blend) I + blend max I)`` in a window; clears what was summed."""
-    top = _largest(beam, row, column, n0, n1) * blend + np.float32(1e-30)
-    for x in range(row, row + n0):
-        for y in range(column, column + n1):
-            step = rate / ((np.float32(1) - blend) * beam[x, y] + top)
-            slice_[0, x, y] += step * sums[0, x, y]
-            slice_[1, x, y] += step * sums[1, x, y]
-            sums[0, x, y] = sums[1, x, y] = beam[x, y] = 0
+    apart()
+    zero, share = spread(np.float32(0)), spread(np.float32(1) - blend)
+    top = zero
+    for x in range(d.n0):
+        for c in range(0, d.high, LINE):
+            top = larger(top, load(beam + x * d.width + c))
+    most, factor = spread(largest(top) * blend + np.float32(1e-30)), spread(rate)
+    for x in range(d.n0):
+        for c in range(0, d.high, LINE):
+            at = x * d.width + c
+            step = factor / (share * load(beam + at) + most)
+            store(beam + at, zero)
+            for part in range(2):
+                place = at + part * d.field
+                store(window + place, load(window + place) + step * load(sums + place))
+                store(sums + place, zero)
 
 
-@njit(nogil=True, cache=True)
-def _step_probe(probe, spectra, rate):
-    for m in range(probe.shape[0]):
-        for part in range(2):
-            for at in range(probe.shape[2]):
-                probe[m, part, at] += rate * spectra[m, part, at]
-                spectra[m, part, at] = 0
+@njit(**INNER)
+def _step_probe(d, probe, spectra, modes, rate):
+    apart()
+    zero, factor = spread(np.float32(0)), spread(rate)
+    for at in range(0, 2 * modes * d.spectrum, LINE):
+        store(probe + at, load(probe + at) + factor * load(spectra + at))
+        store(spectra + at, zero)
 
 
-@njit(nogil=True, cache=True)
-def _strongest(slice_, row, column, n0, n1):
-    top = np.float32(0)
-    for x in range(row, row + n0):
-        for y in range(column, column + n1):
-            top = max(top, slice_[0, x, y] ** 2 + slice_[1, x, y] ** 2)
-    return top
+# ---- all of it -----------------------------------------------------------------------------------
+@njit(**INNER, inline="always")
+def _forward(d, p, model, state, work, first):
+    object_, probe = state
+    slices, modes = object_.shape[0], probe.shape[0]
+    ramp_x = address(model.ramps_x) + p * 2 * d.tall
+    ramp_y = address(model.ramps_y) + p * 2 * d.high
+    for m in range(modes):
+        _enter(d, address(probe) + 2 * m * d.spectrum, ramp_x, ramp_y)
+        for s in range(slices):
+            met = address(work.met) + 2 * (s * modes + m) * d.plane
+            _through(d, met, address(object_) + 2 * s * d.field + first)
+            if s < slices - 1:
+                _fly(d, address(model.flight), FORTH)
+        _leave(d, address(work.far) + 2 * m * d.spectrum)
 
 
-@njit(nogil=True, cache=True)
-def _run(model, object_, probe, chosen, sums, intensity, spectra, errors, rates):
+@njit(**INNER, inline="always")
+def _backward(d, p, model, state, work, first, found, with_probe):
+    object_, probe = state
+    slices, modes = object_.shape[0], probe.shape[0]
+    ramp_x = address(model.ramps_x) + p * 2 * d.tall
+    ramp_y = address(model.ramps_y) + p * 2 * d.high
+    k_x, k_y = address(work.frequencies_x), address(work.frequencies_y)
+    along_x, along_y = 0.0, 0.0
+    for m in range(modes):
+        _return(d, address(work.far) + 2 * m * d.spectrum)
+        for s in range(slices - 1, -1, -1):
+            there = 2 * s * d.field + first
+            _gather(
+                d, address(work.met) + 2 * (s * modes + m) * d.plane, address(object_) + there,
+                address(found.object) + there, address(found.intensity) + s * d.field + first,
+                s > 0 or with_probe,
+            )  # fmt: skip
+            if s > 0:
+                _fly(d, address(model.flight), BACK)
+        if with_probe:
+            at = 2 * m * d.spectrum
+            x, y = _settle(
+                d, address(probe) + at, ramp_x, ramp_y, address(found.probe) + at, k_x, k_y
+            )
+            along_x += x
+            along_y += y
+    return along_x, along_y
+
+
+@njit(**INNER, inline="always")
+def _step(d, state, work, first, found, rates):
+    object_rate, probe_rate, blend = rates
+    object_, probe = state
+    strength = _strongest(d, address(object_) + first, address(work.inside))
+    for s in range(object_.shape[0]):
+        there = 2 * s * d.field + first
+        _step_object(
+            d, address(object_) + there, address(found.object) + there,
+            address(found.intensity) + s * d.field + first, object_rate, blend,
+        )  # fmt: skip
+    if probe_rate > 0:
+        rate = probe_rate / (d.n0 * d.n1 * max(strength, np.float32(1e-30)))
+        _step_probe(d, address(probe), address(found.probe), probe.shape[0], np.float32(rate))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _run(model, state, chosen, work, found, rates, with_probe):
     """Work on the chosen positions; with `rates`, follow the gradient after each of them."""
-    n0, n1 = model.rows.length, model.columns.length
-    slices, modes, plane = object_.shape[0], probe.shape[0], model.amplitudes.shape[1]
-    incident = np.zeros((slices, modes, 2, plane), np.float32)
-    far, wave = np.zeros((modes, 2, plane), np.float32), np.zeros((2, plane), np.float32)
-    longest = -(-max(n0, n1) // LANES) * LANES
-    buffer = np.zeros((2, 3 * LANES * longest), np.float32)
-    scale = np.float32(1.0 / (n0 * n1))
-    object_rate, probe_rate, blend, with_probe = rates
+    d = _desk(model, state.object, work)
+    unit = -4 * np.pi * d.n0 * d.n1
     for k in range(len(chosen)):
         p = chosen[k]
-        _forward(model, object_, probe, p, incident, far, wave, buffer)
-        errors[k] = _changes(far, model.amplitudes[p], model.poisson, model.floor, scale, plane)
-        _backward(
-            model, object_, p, incident, far, sums, intensity, spectra, with_probe, wave, buffer
-        )
-        if object_rate > 0:
-            row, column = model.corners[p]
-            strength = _strongest(object_[0], row, column, n0, n1)
-            for s in range(slices):
-                _step_object(
-                    object_[s], sums[s], intensity[s], row, column, n0, n1, object_rate, blend
-                )
-            if with_probe:
-                _step_probe(probe, spectra, probe_rate * scale / strength)
+        first = model.corners[p, 0] * d.width + 4 * model.corners[p, 1]
+        _forward(d, p, model, state, work, first)
+        found.errors[k] = _changes(
+            d, address(work.far), state.probe.shape[0], address(model.amplitudes) + p * d.spectrum,
+            (model.poisson, model.floor),
+        )  # fmt: skip
+        x, y = _backward(d, p, model, state, work, first, found, with_probe)
+        if with_probe:
+            found.positions[k, 0], found.positions[k, 1] = unit * x, unit * y
+        if rates[0] > 0 or rates[1] > 0:
+            _step(d, state, work, first, found, rates)
 
 
 class Gradient(NamedTuple):
-    """What positions ask of object and probe.
+    """What positions ask of object, probe and themselves.
 
     Parameters
     ----------
     object : (slices, 2, rows, columns) float32
-        ``Σ conj(ψ) χ``: minus the gradient of the error with respect to the conjugate object.
+        ``Σ conj(ψ) χ``: minus the derivative of the errors by the conjugate object, over n0 n1.
     intensity : (slices, rows, columns) float32
         ``Σ |ψ|²`` of the waves that met each slice.
     probe : (modes, 2, plane) float32
-        ``Σ`` of the turned transforms of ``conj(O) χ``, shifted back.
+        The same of the probe: ``Σ`` of the turned transforms of ``conj(O) χ``, shifted back.
     errors : (n,) float64
         ``Σ (√I_measured − √I)²`` of each position.
+    positions : (n, 2) float64
+        Derivative of what is minimised (with `Model.poisson`) by the shift of the probe, per pixel
+        along x and y; NaN without the probe.
     """
 
     object: F32
     intensity: F32
     probe: F32
     errors: NDArray[np.float64]
+    positions: NDArray[np.float64]
 
 
 _NO_STEP = (np.float32(0), np.float32(0), np.float32(1))
@@ -363,17 +530,57 @@ def run_positions(
     state : State
     chosen : (n,) int64
     with_probe : bool
-        False saves two transforms a position.
+        False saves two transforms a position, and says nothing of probe and positions.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        Arrays do not fit together, or a window leaves the object.
     """
-    object_, probe = state
-    found = Gradient(
-        np.zeros_like(object_),
-        np.zeros((object_.shape[0], *object_.shape[2:]), np.float32),
-        np.zeros_like(probe),
-        np.empty(len(chosen)),
-    )
-    _run(model, object_, probe, chosen, *found, (*_NO_STEP, with_probe))
+    work = _checked(model, state, chosen)
+    found = _nothing(state, len(chosen))
+    _run(model, state, chosen, work, found, _NO_STEP, with_probe)
     return found
+
+
+def _nothing(state: State, count: int) -> Gradient:
+    slices, _, rows, across = state.object.shape
+    return Gradient(
+        np.zeros_like(state.object),
+        np.zeros((slices, rows, across), np.float32),
+        np.zeros_like(state.probe),
+        np.empty(count),
+        np.full((count, 2), np.nan),
+    )
+
+
+def _checked(model: Model, state: State, chosen: NDArray[np.int64]) -> _Work:
+    """What to work in; memory outside the arrays would be read and written without these checks."""
+    n0, n1 = model.rows.length, model.columns.length
+    plane, count = padded(n0) * padded(n1), len(model.amplitudes)
+    slices, modes = len(state.object), len(state.probe)
+    rows, across = state.object.shape[2:]
+    wanted = {
+        "amplitudes": (model.amplitudes, (count, plane)),
+        "ramps_x": (model.ramps_x, (count, 2, padded(n0))),
+        "ramps_y": (model.ramps_y, (count, 2, padded(n1))),
+        "flight": (model.flight, (2, plane)),
+        "object": (state.object, (slices, 2, rows, across)),
+        "probe": (state.probe, (modes, 2, plane)),
+    }
+    for name, (array, shape) in wanted.items():
+        if array.shape != shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ShapeError(
+                f"{name} is float32 {shape} without gaps, not {array.dtype} {array.shape}"
+            )
+    if model.corners.shape != (count, 2) or chosen.ndim != 1:
+        raise ShapeError(f"corners are ({count}, 2), positions (n,), not {model.corners.shape}")
+    if len(chosen) and not 0 <= chosen.min() <= chosen.max() < count:
+        raise ParameterError(f"positions are numbers from 0 to {count - 1}")
+    corners = model.corners[chosen]
+    if (corners < 0).any() or (corners > (rows - n0, across - LANES - n1)).any():
+        raise ParameterError("the windows of some positions are not within the object")
+    return _Work.of(n0, n1, slices, modes)
 
 
 def follow_positions(
@@ -393,11 +600,14 @@ def follow_positions(
         Share of the step that a position asks for; a `probe_rate` of 0 keeps the probe.
     blend : float
         1 divides by the largest intensity of the beam (ePIE), less by more of the local one (rPIE).
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        Arrays do not fit together, or a window leaves the object.
     """
-    object_, probe = state
-    errors = np.empty(len(chosen))
-    sums = np.zeros_like(object_)
-    intensity = np.zeros((object_.shape[0], *object_.shape[2:]), np.float32)
-    rates = (*(np.float32(v) for v in (object_rate, probe_rate, blend)), probe_rate > 0)
-    _run(model, object_, probe, chosen, sums, intensity, np.zeros_like(probe), errors, rates)
-    return errors
+    work = _checked(model, state, chosen)
+    found = _nothing(state, len(chosen))
+    rates = (np.float32(object_rate), np.float32(probe_rate), np.float32(blend))
+    _run(model, state, chosen, work, found, rates, probe_rate > 0)
+    return found.errors
