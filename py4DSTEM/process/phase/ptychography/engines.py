@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.kernels.ptycho import Gradient, Model, State, follow_positions, run_positions
+from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.stream.parallel import in_threads
 
 __all__ = ["GradientSteps", "PositionSteps", "Wave", "batches"]
@@ -27,20 +28,33 @@ class Wave:
     ----------
     planes : State
         Object and probe; changed in place.
-    momentum : tuple of arrays
-        Of object and probe, where the steps have one.
     errors : (P,) float64
         Of each position when it was last worked on.
+    model : Model
+        What was measured, and where; another one when positions move.
+    geometry : Geometry
+        The positions that `model` has.
+    momentum : tuple of arrays
+        Of object and probe, where the steps have one.
+    exits : (P, modes, n0, n1) complex64, optional
+        Exit waves, where the steps keep them.
     """
 
     planes: State
     errors: NDArray[np.float64]
+    model: Model
+    geometry: Geometry
     momentum: tuple[Any, ...] = field(default_factory=tuple)
+    exits: NDArray[np.complex64] | None = None
 
     def copy(self) -> Wave:
-        """A copy that shares nothing."""
+        """A copy that shares only what nobody changes.
+
+        Exit waves are left out: who goes back to a state goes back to its object and probe.
+        """
         planes = State(*(part.copy() for part in self.planes))
-        return Wave(planes, self.errors.copy(), tuple(m.copy() for m in self.momentum))
+        kept = tuple(m.copy() for m in self.momentum)
+        return Wave(planes, self.errors.copy(), self.model, self.geometry, kept)
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -56,7 +70,6 @@ class GradientSteps:
 
     Parameters
     ----------
-    model : Model
     object_step, probe_step : float
         Share of the step that the curvature suggests.
     batch : int
@@ -71,7 +84,6 @@ class GradientSteps:
     seed : int
     """
 
-    model: Model
     object_step: float = 0.5
     probe_step: float = 0.5
     batch: int = 64
@@ -87,7 +99,7 @@ class GradientSteps:
         if self.momentum and not wave.momentum:
             wave.momentum = tuple(np.zeros_like(part) for part in wave.planes)
         for chosen in batches(len(wave.errors), self.batch, rng):
-            found = gradient(self.model, wave.planes, chosen, with_probe)
+            found = gradient(wave.model, wave.planes, chosen, with_probe)
             wave.errors[chosen] = found.errors
             self._step(wave, found, len(chosen), with_probe)
         return wave, float(wave.errors.sum())
@@ -101,7 +113,7 @@ class GradientSteps:
             (1 - np.float32(self.blend)) * beam + np.float32(self.blend) * top
         )
         strongest = float((object_[0, 0] ** 2 + object_[0, 1] ** 2).max())
-        pixels = self.model.rows.length * self.model.columns.length
+        pixels = wave.model.rows.length * wave.model.columns.length
         move = found.probe * np.float32(self.probe_step / (pixels * count * strongest))
         if wave.momentum:
             step, move = self._carried(wave, step, move, with_probe)
@@ -143,14 +155,12 @@ class PositionSteps:
 
     Parameters
     ----------
-    model : Model
     object_step, probe_step : float
     blend : float
         1: ePIE; less: rPIE.
     probe_from, seed : int
     """
 
-    model: Model
     object_step: float = 0.9
     probe_step: float = 0.5
     blend: float = 1.0
@@ -163,7 +173,7 @@ class PositionSteps:
         order = rng.permutation(len(wave.errors)).astype(np.int64)
         probe_step = self.probe_step if iteration >= self.probe_from else 0.0
         wave.errors[order] = follow_positions(
-            self.model,
+            wave.model,
             wave.planes,
             order,
             object_rate=self.object_step,

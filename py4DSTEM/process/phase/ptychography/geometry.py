@@ -94,8 +94,12 @@ class Geometry:
 
     def ramps(self) -> tuple[F32, F32]:
         """``exp(−2πi k f)`` along x and y, as the kernels want them."""
+        return self.shifted_ramps((0.0, 0.0))
+
+    def shifted_ramps(self, shift_px: tuple[float, float]) -> tuple[F32, F32]:
+        """The same if all positions were so far from where they are, in the same windows."""
         x, y = self.fractions.T
-        return _ramps(self.window[0], x), _ramps(self.window[1], y)
+        return _ramps(self.window[0], x + shift_px[0]), _ramps(self.window[1], y + shift_px[1])
 
     def covered(self) -> NDArray[np.bool_]:
         """Pixels of the object between the outermost positions, (rows, columns)."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from py4DSTEM.core.aberrations import Aberrations
 from py4DSTEM.core.calibration import Calibration
@@ -16,6 +16,7 @@ from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.fft import make_plan
 from py4DSTEM.kernels.ptycho import Model, State
 from py4DSTEM.process.phase.optics import Optics
+from py4DSTEM.process.phase.ptychography.constraints import Constraints
 from py4DSTEM.process.phase.ptychography.engines import GradientSteps, PositionSteps, Wave
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.process.phase.ptychography.patterns import Patterns, read_patterns
@@ -26,16 +27,30 @@ from py4DSTEM.process.phase.ptychography.planes import (
     to_spectra,
     turned,
 )
+from py4DSTEM.process.phase.ptychography.projections import ProjectionSteps
+from py4DSTEM.process.phase.ptychography.refine import Positions, with_positions
 from py4DSTEM.process.phase.ptychography.result import PtychographyResult
-from py4DSTEM.process.phase.ptychography.start import first_object, first_probe, flight
-from py4DSTEM.solve.driver import Solution, Stop, iterate
+from py4DSTEM.process.phase.ptychography.settings import (
+    IterationSettings,
+    ObjectSettings,
+    ProbeSettings,
+    RefineSettings,
+)
+from py4DSTEM.process.phase.ptychography.start import (
+    centre_ramp,
+    continued,
+    first_object,
+    first_probe,
+    flight,
+)
+from py4DSTEM.solve.driver import Solution, Solver, Stop, iterate
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
 
 __all__ = ["Ptychography", "ptychography"]
 
 LEAST_OVERLAP = 0.3
-FLOOR = 1e-3
+FLOOR = 1e-5
 """Of the mean counts in a pixel: what is added before anything is divided by an intensity."""
 
 
@@ -67,49 +82,11 @@ class Problem:
         )
 
 
-class Ptychography(Analysis, kind="ptychography", version=1):
+class Ptychography(
+    RefineSettings, ProbeSettings, ObjectSettings, IterationSettings, Analysis,
+    kind="ptychography", version=1,
+):  # fmt: skip
     """Object and probe from overlapping patterns, by iteration."""
-
-    method: Literal["gradient", "epie"] = Field(
-        "gradient",
-        description="Gradients of batches of positions, or a step after every position (ePIE; "
-        "rPIE where blend is below 1).",
-    )
-    iterations: int = Field(30, ge=1, le=100_000, description="Most passes over all positions.")
-    defocus_A: float | None = Field(
-        None,
-        description="Of the first probe, −C10, underfocus positive; None: by parallax.",
-    )
-    aberrations: dict[str, float] = Field(
-        default_factory=dict, description="Other aberrations of the first probe: C12, phi12 … in Å."
-    )
-    rotation_rad: float | None = Field(
-        None, description="From detector to scan axes, after the flip; None: known or measured."
-    )
-    flip: bool | None = Field(
-        None, description="Whether x and y of the detector are exchanged; None: known or measured."
-    )
-    slices: int = Field(1, ge=1, le=1000, description="Slices of the object along the beam.")
-    slice_thickness_A: PositiveFloat | None = Field(
-        None, description="From one slice to the next, where there are several."
-    )
-    modes: int = Field(1, ge=1, le=10, description="Probe modes, for partial coherence.")
-    batch: int = Field(64, ge=1, description="Positions of a step of the gradient method.")
-    object_step: PositiveFloat = Field(0.5, description="Share of the suggested step.")
-    probe_step: NonNegativeFloat = Field(0.5, description="The same for the probe; 0 keeps it.")
-    probe_from: int = Field(1, ge=0, description="First iteration that changes the probe.")
-    momentum: float = Field(0.5, ge=0, lt=1, description="Share of the last step taken again.")
-    blend: float = Field(
-        0.1, gt=0, le=1, description="1: all of the object moves as where the beam is brightest."
-    )
-    poisson: float = Field(
-        0.0, ge=0, le=1, description="0: least squares of amplitudes; 1: likelihood of counts."
-    )
-    tolerance: NonNegativeFloat = Field(
-        0.0,
-        description="Ends when the error falls by less than this in five iterations.",
-    )
-    seed: int = Field(0, description="Of the order of positions.")
 
     accepts: ClassVar[tuple[type, ...]] = (Cube,)
     cites: ClassVar[tuple[str, ...]] = (
@@ -123,19 +100,20 @@ class Ptychography(Analysis, kind="ptychography", version=1):
         value: Cube,
         options: RunOptions | None = None,
         *,
-        vacuum: ArrayLike | None = None,
-        mask: ArrayLike | None = None,
-        positions_A: ArrayLike | None = None,
+        start: PtychographyResult | None = None,
+        **measured: Any,
     ) -> PtychographyResult:
-        """Reconstruct a scan."""
+        """Reconstruct a scan; `measured` are vacuum, mask, positions_A and folder."""
         self.check(value)
-        problem = self.problem(value, options, mask=mask, positions_A=positions_A)
-        wave = self.start(problem, vacuum)
-        steps = self._steps(problem.model())
+        vacuum = measured.pop("vacuum", None)
+        problem = self.problem(value, options, start=start, **measured)
+        wave = self.start(problem, vacuum) if start is None else self._continued(problem, start)
         stop = Stop(self.iterations, self.tolerance)
-        power = problem.patterns.power
-        solved = iterate(_Normed(steps, power), wave, stop, options, label="ptychography")
-        return self._result(value, problem, solved)
+        before = () if start is None else start.errors
+        solved = iterate(
+            self._solver(problem, wave), wave, stop, options, label="ptychography", before=before
+        )
+        return self._result(value, problem, solved, start)
 
     # ---- parts -----------------------------------------------------------------------------------
     def problem(
@@ -143,8 +121,10 @@ class Ptychography(Analysis, kind="ptychography", version=1):
         cube: Cube,
         options: RunOptions | None = None,
         *,
+        start: PtychographyResult | None = None,
         mask: ArrayLike | None = None,
         positions_A: ArrayLike | None = None,
+        folder: str | Path | None = None,
     ) -> Problem:
         """Read and check all that the iteration needs."""
         if min(cube.R_shape) < 2:
@@ -153,23 +133,33 @@ class Ptychography(Analysis, kind="ptychography", version=1):
             )
         if self.slices > 1 and self.slice_thickness_A is None:
             raise ParameterError("several slices need slice_thickness_A, from one to the next")
-        known, aberrations = self._calibrated(cube, options)
+        if self.slices > 1 and self.method in ("dm", "raar"):
+            raise ParameterError("projections know one slice: several need gradient or epie")
+        known, aberrations = self._calibrated(cube, options, start)
         optics = Optics.of(known, cube.Q_shape)
         _check_sampling(optics, aberrations)
         seen = None if mask is None else np.asarray(mask, bool)
         if seen is not None and seen.shape != cube.Q_shape:
             raise ShapeError(f"a mask is {cube.Q_shape}, True where measured, not {seen.shape}")
-        patterns = read_patterns(cube, optics, mask=seen, options=options)
+        kept = None if folder is None else Path(folder)
+        patterns = read_patterns(cube, optics, mask=seen, folder=kept, options=options)
         given = None if positions_A is None else np.asarray(positions_A, dtype=np.float64)
-        geometry = Geometry.of(patterns.optics, cube.R_shape, given)
+        if start is not None and given is None:
+            geometry = _same_grid(start, patterns, cube.R_shape)
+        else:
+            geometry = Geometry.of(patterns.optics, cube.R_shape, given)
         thickness = (self.slice_thickness_A or 0.0) if self.slices > 1 else 0.0
         return Problem(patterns, geometry, aberrations, thickness, self.poisson)
 
     def _calibrated(
-        self, cube: Cube, options: RunOptions | None
+        self, cube: Cube, options: RunOptions | None, start: PtychographyResult | None
     ) -> tuple[Calibration, Aberrations]:
         """Calibration with rotation and flip, and aberrations, measured where not known."""
         known = cube.calibration
+        if start is not None:
+            there = start.optics
+            turned = known.replace(rotation_rad=there.rotation_rad, flip=there.flip)
+            return turned, start.aberrations
         rotation = known.rotation_rad if self.rotation_rad is None else self.rotation_rad
         flip = known.flip if self.flip is None else self.flip
         defocus = self.defocus_A
@@ -187,27 +177,57 @@ class Ptychography(Analysis, kind="ptychography", version=1):
         """The first object and probe."""
         probe = first_probe(problem.patterns, problem.aberrations, modes=self.modes, vacuum=vacuum)
         object_ = first_object(problem.geometry, self.slices)
-        planes = State(to_object(object_), to_spectra(probe))
-        return Wave(planes, np.zeros(len(problem.patterns.counts)))
+        return _wave(problem, object_, probe)
 
-    def _steps(self, model: Model) -> GradientSteps | PositionSteps:
+    def _continued(self, problem: Problem, start: PtychographyResult) -> Wave:
+        """Object and probe of a result, with as many slices and modes as are wanted now."""
+        ramp = centre_ramp(problem.patterns)
+        object_, probe = continued(start.object, start.probe, self.slices, self.modes)
+        return _wave(problem, object_, probe / ramp)
+
+    def _solver(self, problem: Problem, wave: Wave) -> Solver[Wave]:
+        """Steps, and all that follows each of them."""
+        optics = problem.patterns.optics
+        thickness = problem.slice_thickness_A
+        first = from_spectra(wave.planes.probe, problem.patterns.shape)
+        constraints = Constraints.of(
+            self, self, optics, slice_thickness_A=thickness, first_probe=first
+        )
+        positions = None
+        if self.refine_positions != "no":
+            longest = self.max_move_A or 0.5 * min(optics.R_steps_A)
+            begin, every = self.positions_from, self.positions_every
+            positions = Positions(problem.geometry, longest, self.refine_positions, begin, every)
+        return Rounds(self._steps(), constraints, positions, problem.patterns.power)
+
+    def _steps(self) -> Steps:
         common: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("object_step", "probe_step", "probe_from", "seed")
         }
         if self.method == "epie":
-            return PositionSteps(model, blend=self.blend, **common)
-        return GradientSteps(
-            model, batch=self.batch, momentum=self.momentum, blend=self.blend, **common
-        )
+            return PositionSteps(blend=self.blend, **common)
+        if self.method == "gradient":
+            return GradientSteps(
+                batch=self.batch, momentum=self.momentum, blend=self.blend, **common
+            )
+        beta = 1.0 if self.method == "dm" else self.relaxation
+        return ProjectionSteps(beta, self.probe_from, self.probe_step)
 
-    def _result(self, cube: Cube, problem: Problem, solved: Solution[Wave]) -> PtychographyResult:
-        patterns, geometry = problem.patterns, problem.geometry
-        probe = _centred(from_spectra(solved.state.planes.probe, patterns.shape), patterns.rest_px)
+    def _result(
+        self,
+        cube: Cube,
+        problem: Problem,
+        solved: Solution[Wave],
+        start: PtychographyResult | None,
+    ) -> PtychographyResult:
+        patterns, geometry = problem.patterns, solved.state.geometry
+        modes = from_spectra(solved.state.planes.probe, patterns.shape) * centre_ramp(patterns)
+        power = (np.abs(modes) ** 2).sum(axis=(1, 2))
         optics = patterns.optics
         return PtychographyResult(
             object=from_object(solved.state.planes.object),
-            probe=probe,
+            probe=modes[np.argsort(-power)].astype(np.complex64),
             positions_px=geometry.positions_px.reshape(*cube.R_shape, 2),
             errors=solved.errors,
             expected_error=patterns.expected / patterns.power,
@@ -215,38 +235,71 @@ class Ptychography(Analysis, kind="ptychography", version=1):
             reason=solved.reason,
             aberrations=problem.aberrations,
             slice_thickness_A=problem.slice_thickness_A,
-            position_errors=(solved.state.errors / patterns.counts).reshape(cube.R_shape),
+            position_errors=(solved.state.errors / np.maximum(patterns.counts, 1e-30)).reshape(
+                cube.R_shape
+            ),
             optics=optics,
             calibration=cube.calibration.replace(
                 rotation_rad=optics.rotation_rad, flip=optics.flip
             ),
-            history=self.history(cube.history),
+            history=self.history(cube.history if start is None else start.history),
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Normed:
-    """Steps whose error is a share of all counts."""
+Steps = GradientSteps | PositionSteps | ProjectionSteps
 
-    steps: GradientSteps | PositionSteps
+
+@dataclass(frozen=True, eq=False)
+class Rounds:
+    """A step, then constraints, then positions; the error is a share of all counts."""
+
+    steps: Steps
+    constraints: Constraints
+    positions: Positions | None
     power: float
 
     def update(self, state: Wave, iteration: int) -> tuple[Wave, float]:
+        """One round."""
         wave, error = self.steps.update(state, iteration)
+        wave = self.constraints.apply(wave, iteration)
+        if self.positions is not None and self.positions.due(iteration):
+            wave = with_positions(wave, self.positions.moved(wave))
         return wave, error / self.power
 
     def kept(self, state: Wave) -> Wave:
+        """A copy of a state."""
         return self.steps.kept(state)
 
 
-def _centred(probe: NDArray[np.complex64], rest_px: tuple[float, float]) -> NDArray[np.complex64]:
-    """Modes by power, without the ramp of an origin between pixels."""
-    (n0, n1), (rx, ry) = probe.shape[1:], rest_px
-    x, y = np.arange(n0) - n0 // 2, np.arange(n1) - n1 // 2
-    ramp = np.exp(-2j * np.pi * (rx * x[:, None] / n0 + ry * y / n1))
-    power = (np.abs(probe) ** 2).sum(axis=(1, 2))
-    ordered: NDArray[np.complex64] = (probe[np.argsort(-power)] * ramp).astype(np.complex64)
-    return ordered
+def _wave(problem: Problem, object_: NDArray[Any], probe: NDArray[Any]) -> Wave:
+    planes = State(to_object(object_), to_spectra(probe))
+    errors = np.zeros(len(problem.patterns.counts))
+    return Wave(planes, errors, problem.model(), problem.geometry)
+
+
+def _shares_of(
+    errors: NDArray[np.float64], counts: NDArray[np.float64], R_shape: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Errors as shares of counts; NaN where a pattern is empty."""
+    known = counts > 0
+    shares = np.where(known, errors / np.where(known, counts, 1.0), np.nan)
+    return shares.reshape(R_shape)
+
+
+def _same_grid(start: PtychographyResult, patterns: Patterns, R_shape: tuple[int, int]) -> Geometry:
+    """The geometry of a result, whose positions may have moved."""
+    ours, theirs = patterns.optics, start.optics
+    steps = np.allclose(ours.Q_steps_A, theirs.Q_steps_A, rtol=1e-6)
+    if start.positions_px.shape[:2] != R_shape or ours.Q_shape != theirs.Q_shape or not steps:
+        raise ParameterError(
+            f"start is of {start.positions_px.shape[:2]} positions and patterns of "
+            f"{theirs.Q_shape} px of {theirs.Q_steps_A} Å⁻¹, this scan of {R_shape}, "
+            f"{ours.Q_shape} and {ours.Q_steps_A}: only the same scan and grid can be continued"
+        )
+    rows, columns = start.object.shape[1:]
+    at = start.positions_px.reshape(-1, 2)
+    corner = -at[0] * np.array(ours.sampling_A)
+    return Geometry(at, (rows, columns), ours.Q_shape, ours.sampling_A, corner, R_shape)
 
 
 def _check_sampling(optics: Optics, aberrations: Aberrations) -> None:
@@ -282,28 +335,19 @@ def _check_sampling(optics: Optics, aberrations: Aberrations) -> None:
 def ptychography(
     cube: Cube,
     *,
-    method: Literal["gradient", "epie"] = "gradient",
+    method: Literal["gradient", "epie", "dm", "raar"] = "gradient",
     iterations: int = 30,
     defocus_A: float | None = None,
-    aberrations: dict[str, float] | None = None,
-    rotation_rad: float | None = None,
-    flip: bool | None = None,
     slices: int = 1,
     slice_thickness_A: float | None = None,
     modes: int = 1,
-    batch: int = 64,
-    object_step: float = 0.5,
-    probe_step: float = 0.5,
-    probe_from: int = 1,
-    momentum: float = 0.5,
-    blend: float = 0.1,
-    poisson: float = 0.0,
-    tolerance: float = 0.0,
-    seed: int = 0,
     vacuum: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     positions_A: ArrayLike | None = None,
+    start: PtychographyResult | None = None,
+    folder: str | Path | None = None,
     options: RunOptions | None = None,
+    **more: Any,
 ) -> PtychographyResult:
     """Find the object and the probe that explain the patterns of a scan.
 
@@ -316,36 +360,36 @@ def ptychography(
     cube : DataCube
         With energy, convergence angle (or radius of the disk), pixel size and scan step in its
         calibration.
-    method : "gradient" or "epie"
-        Preconditioned gradients of batches with momentum, or a step after every position.
+    method : "gradient", "epie", "dm" or "raar"
+        Preconditioned gradients of batches with momentum; a step after every position; or
+        projections of all exit waves, which take memory.
     iterations : int
         Passes over all positions, at most.
     defocus_A : float, optional
         ``−C10`` of the first probe, underfocus positive; None: measured by `parallax`.
-    aberrations : dict, optional
-        Others, Å and rad: ``{"C12": 20.0, "phi12": 0.3}``.
-    rotation_rad, flip : float, bool, optional
-        From detector to scan axes; None: from the calibration, else measured by `parallax`.
     slices, slice_thickness_A : int, float
         Of a thick object.
     modes : int
         Probe modes.
-    batch, object_step, probe_step, probe_from, momentum, blend : optional
-        Of the steps (see `Ptychography`).
-    poisson : float
-        0: ``Σ (√I_measured − √I)²`` falls; 1: the likelihood of the counts rises.
-    tolerance : float
-        Ends when the error falls by less than this share in five iterations; 0: never.
-    seed : int
-        Of the order of positions; the same seed gives the same bits, with any number of threads.
     vacuum : (n0, n1) array, optional
         Counts without specimen, zero frequency first, of the size of the padded detector.
     mask : (Qx, Qy) bool, optional
         True where the detector measures.
     positions_A : (Rx, Ry, 2) array, optional
         Measured scan positions in scan axes, instead of the regular grid.
+    start : PtychographyResult, optional
+        To go on from, with its probe, positions and rotation; more slices share its phase.
+    folder : path, optional
+        On a fast disk, for patterns that do not fit into memory.
     options : RunOptions, optional
         Progress, cancel (gives what was reached), workers.
+    **more
+        Of the iteration: aberrations, rotation_rad, flip, batch, object_step, probe_step,
+        probe_from, momentum, blend, relaxation, poisson, tolerance, seed.  Of the object:
+        object_type, max_amplitude, positivity, tv_weight, low_pass_A, high_pass_A, blur_A,
+        kz_weight, identical_slices, object_every.  Of the probe: probe_radius_A, probe_aperture,
+        fix_probe_modulus, center_probe.  Of positions: refine_positions, positions_from,
+        positions_every, max_move_A.  `Ptychography` describes each.
 
     Returns
     -------
@@ -363,9 +407,9 @@ def ptychography(
 
     References
     ----------
-    ePIE: Maiden & Rodenburg, doi:10.1016/j.ultramic.2009.05.012; rPIE: Maiden, Johnson & Li,
-    doi:10.1364/OPTICA.4.000736; mixed states in electron microscopy: Chen et al.,
-    doi:10.1038/s41467-020-16688-6.
+    ePIE: doi:10.1016/j.ultramic.2009.05.012; rPIE: doi:10.1364/OPTICA.4.000736; difference map:
+    doi:10.1126/science.1158573; mixed states: doi:10.1038/s41467-020-16688-6; several slices:
+    doi:10.1364/JOSAA.29.001606.
 
     Examples
     --------
@@ -376,9 +420,14 @@ def ptychography(
     >>> result.status, result.errors[0] > result.errors[-1]
     ('iterations', True)
     """
-    parameters = dict(locals())
-    for name in ("cube", "vacuum", "mask", "positions_A", "options"):
-        parameters.pop(name)
-    parameters["aberrations"] = aberrations or {}
-    step = Ptychography(**parameters)
-    return step.apply(cube, options, vacuum=vacuum, mask=mask, positions_A=positions_A)
+    step = Ptychography(
+        method=method,
+        iterations=iterations,
+        defocus_A=defocus_A,
+        slices=slices,
+        slice_thickness_A=slice_thickness_A,
+        modes=modes,
+        **more,
+    )
+    known = {"vacuum": vacuum, "mask": mask, "positions_A": positions_A, "folder": folder}
+    return step.apply(cube, options, start=start, **known)

@@ -12,7 +12,7 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.process.phase.ptychography.patterns import Patterns
 
-__all__ = ["first_object", "first_probe", "flight", "shifted_k"]
+__all__ = ["centre_ramp", "continued", "first_object", "first_probe", "flight", "shifted_k"]
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
@@ -88,6 +88,41 @@ def _to_middle(shape: tuple[int, int]) -> Complex:
     x, y = (np.exp(-2j * np.pi * np.fft.fftfreq(n) * (n // 2)) for n in shape)
     middle: Complex = x[:, None] * y
     return middle
+
+
+def centre_ramp(patterns: Patterns) -> Complex:
+    """What takes from a probe the ramp of an origin that lies between pixels, (n0, n1)."""
+    (n0, n1), (rx, ry) = patterns.shape, patterns.rest_px
+    x, y = np.arange(n0) - n0 // 2, np.arange(n1) - n1 // 2
+    ramp: Complex = np.exp(-2j * np.pi * (rx * x[:, None] / n0 + ry * y / n1))
+    return ramp
+
+
+def continued(
+    object_: NDArray[np.complex64], probe: NDArray[np.complex64], slices: int, modes: int
+) -> tuple[Complex, Complex]:
+    """Object and probe with other numbers of slices and modes.
+
+    More slices share the phase of one; fewer are its product, as far as one slice can be.  More
+    modes begin weak, as the strongest times low powers of the distance from the middle.
+    """
+    whole = object_.astype(np.complex128)
+    if len(whole) != slices:
+        product = whole.prod(axis=0)
+        middle = np.exp(1j * np.angle(product.sum()))
+        one = np.exp(np.log(np.maximum(np.abs(product), 1e-6)) / slices)
+        phase = (np.angle(product / middle) + np.angle(middle)) / slices
+        whole = np.broadcast_to(one * np.exp(1j * phase), (slices, *product.shape))
+    wave = probe[:modes].astype(np.complex128)
+    if modes > len(probe):
+        n0, n1 = wave.shape[1:]
+        x, y = (np.arange(n0)[:, None] - n0 // 2) / n0, (np.arange(n1) - n1 // 2) / n1
+        added = [wave[0] * x**a * y**b for a, b in _POWERS[len(probe) : modes]]
+        total = (np.abs(wave) ** 2).sum()
+        added = [m * np.sqrt(0.02 * total / (np.abs(m) ** 2).sum()) for m in added]
+        wave = np.concatenate([wave, np.stack(added)])
+        wave *= np.sqrt(total / (np.abs(wave) ** 2).sum())
+    return whole, wave
 
 
 def first_object(geometry: Geometry, slices: int) -> Complex:
