@@ -37,7 +37,7 @@ def main(path: str, _workers: str, rounds: str) -> None:
         found.aberration_fit()
         found.aberration_correct(plot_corrected_phase=False)
         seconds = time.perf_counter() - start
-        answer = {"seconds": seconds, "defocus_A": float(-found.aberration_C1),
+        answer = {"seconds": seconds, "defocus_A": float(-found.aberrations_C1),
                   "degrees": float(np.rad2deg(found.rotation_Q_to_R_rads))}  # fmt: skip
         print(json.dumps(answer), file=line, flush=True)
 

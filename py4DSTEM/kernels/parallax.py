@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ._jit import njit
 from .api import Float
 
-__all__ = ["PARTS", "aligned_sums", "scatter_images"]
+__all__ = ["PARTS", "aligned_power", "aligned_sums", "scatter_images"]
 
 PARTS = (
     ("C10", "a"), ("turn", "a"), ("C12", "a"), ("C12", "b"), ("C21", "a"), ("C21", "b"),
@@ -216,3 +216,65 @@ def _scatter(
                     for j in range(first, last):
                         into[j + py] += share * row[j]
                         seen[j + py] += share
+
+
+def aligned_power(
+    values: NDArray[np.complex64], along: Float, across: Float, trials: Float
+) -> Float:
+    """Power of the sum of all images, moved back by every pair of trials.
+
+    Parameters
+    ----------
+    values : (m, n) complex64
+        Component q of image n.
+    along, across : (m, n) float64
+        Cycles per unit of the first and of the second trial.
+    trials : (T,) float64
+        Evenly spaced.
+
+    Returns
+    -------
+    (T, T) float64
+        ``Σ_m |Σ_n d exp(−2πi (a along + b across))|²`` for trials a (rows) and b (columns).
+    """
+    power = np.zeros((len(trials), len(trials)))
+    for m in range(len(values)):
+        # Trials are evenly spaced, so that waves are powers of one another.
+        first = _powers(trials, along[m]) * values[m]
+        second = np.ascontiguousarray(_powers(trials, across[m]).T)
+        _add_power(
+            first.real.astype(np.float32), first.imag.astype(np.float32),
+            second.real.astype(np.float32), second.imag.astype(np.float32), power,
+        )  # fmt: skip
+    return power
+
+
+def _powers(trials: Float, path: Float) -> NDArray[np.complex128]:
+    waves = np.empty((len(trials), len(path)), np.complex128)
+    waves[0] = np.exp(-2j * np.pi * trials[0] * path)
+    waves[1:] = np.exp(-2j * np.pi * (trials[-1] - trials[0]) / max(1, len(trials) - 1) * path)
+    return np.asarray(np.cumprod(waves, axis=0), np.complex128)
+
+
+@njit(nogil=True, cache=True)
+def _add_power(
+    first_real: NDArray[np.float32],
+    first_imag: NDArray[np.float32],
+    second_real: NDArray[np.float32],
+    second_imag: NDArray[np.float32],
+    power: Float,
+) -> None:
+    """Not a product of matrices by BLAS, whose threads would meet those of this package."""
+    (count, inner), width = first_real.shape, second_real.shape[1]
+    real, imag = np.empty(width, np.float32), np.empty(width, np.float32)
+    for a in range(count):
+        real[:] = 0
+        imag[:] = 0
+        for n in range(inner):
+            x, y = first_real[a, n], first_imag[a, n]
+            u, v = second_real[n], second_imag[n]
+            for b in range(width):
+                real[b] += x * u[b] - y * v[b]
+                imag[b] += x * v[b] + y * u[b]
+        for b in range(width):
+            power[a, b] += real[b] * real[b] + imag[b] * imag[b]

@@ -64,3 +64,15 @@ def scatter_images(
             np.add.at(total, index, (share * image)[there])
             np.add.at(density, index, share[there])
     return total, density
+
+
+def aligned_power(
+    values: NDArray[np.complex64], along: Float, across: Float, trials: Float
+) -> Float:
+    """Twin of `py4DSTEM.kernels.parallax.aligned_power`."""
+    power = np.zeros((len(trials), len(trials)))
+    for i, a in enumerate(trials):
+        for j, b in enumerate(trials):
+            moved = values * np.exp(-2j * np.pi * (a * along + b * across))
+            power[i, j] = (np.abs(moved.sum(axis=1)) ** 2).sum()
+    return power

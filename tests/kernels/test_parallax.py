@@ -31,3 +31,13 @@ def test_scattered_images_are_those_of_the_twin(upsampling):
     assert fast[0].shape == (7 * upsampling, 5 * upsampling)
     for one, other in zip(fast, slow, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_power_of_all_trials_is_that_of_the_twin():
+    rng = np.random.default_rng(5)
+    values = (rng.normal(size=(3, 11)) + 1j * rng.normal(size=(3, 11))).astype(np.complex64)
+    along, across = rng.normal(size=(2, 3, 11))
+    trials = np.linspace(-1.1, 0.9, 7)
+    fast = parallax.aligned_power(values, along, across, trials)
+    slow = twins_parallax.aligned_power(values, along, across, trials)
+    np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-4 * slow.max())

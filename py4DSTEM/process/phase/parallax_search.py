@@ -45,6 +45,8 @@ def best_turned_defocus(
     The phase ``2π (a α·q + b α×q)`` is a sum of what depends on a and what depends on b: each
     component is one product of matrices for all pairs (a, b).
     """
+    from py4DSTEM.kernels.parallax import aligned_power
+
     rim = float(np.hypot(*alpha.T).max())
     power = (np.abs(values) ** 2).sum(axis=1)
     typical = math.sqrt(float((power * (q**2).sum(1)).sum() / max(power.sum(), 1e-300)))
@@ -53,21 +55,9 @@ def best_turned_defocus(
     trials = trials[np.abs(trials) <= farthest] / rim
     along = q @ alpha.T
     across = q[:, 1:] * alpha[:, 0] - q[:, :1] * alpha[:, 1]
-    first_trial, between = trials[0], trials[1] - trials[0] if len(trials) > 1 else 0.0
-
-    def turned(path: Float) -> NDArray[np.complex64]:
-        """``exp(−2πi trial path)``: trials are evenly spaced, so powers do."""
-        waves = np.empty((len(trials), len(path)), np.complex128)
-        waves[0] = np.exp(-2j * np.pi * first_trial * path)
-        waves[1:] = np.exp(-2j * np.pi * between * path)
-        return np.cumprod(waves, axis=0).astype(np.complex64)
 
     def part(index: NDArray[np.intp]) -> Float:
-        merit = np.zeros((len(trials), len(trials)))
-        for m in index:
-            both = (turned(along[m]) * values[m]) @ turned(across[m]).T
-            merit += both.real**2 + both.imag**2
-        return merit
+        return aligned_power(values[index], along[index], across[index], trials)
 
     merit = sum(in_threads(part, np.array_split(np.arange(len(q)), 4)))
     a, b = np.unravel_index(int(np.argmax(merit)), np.shape(merit))
