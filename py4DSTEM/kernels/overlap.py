@@ -26,6 +26,7 @@ _TURN = (_F(math.pi), _F(2.0), _F(1.0), _F(12582912.0))  # the last one rounds t
 _SIN = tuple(_F((-1) ** n / math.factorial(2 * n + 1)) for n in range(6))
 _COS = tuple(_F((-1) ** n / math.factorial(2 * n)) for n in range(7))
 _BLOCK = 64
+_VECTOR = 32
 
 
 class Overlaps(NamedTuple):
@@ -60,14 +61,19 @@ class Overlaps(NamedTuple):
 def _gather(frames, index, shifts, out, start):
     """Blocks of pixels by positions, so that whole cache lines of both sides are used."""
     n, count = len(frames), len(index)
+    # Rows of a whole scan are often a power of two apart, where the cache has room for few.
+    turned = np.empty((_BLOCK, _BLOCK + 16), np.float32)
     for i0 in range(0, n, _BLOCK):
         i1 = min(n, i0 + _BLOCK)
         for p0 in range(0, count, _BLOCK):
             p1 = min(count, p0 + _BLOCK)
             for i in range(i0, i1):
-                shift = shifts[i] if len(shifts) else 0
+                shift, frame = shifts[i] if len(shifts) else 0, frames[i]
                 for p in range(p0, p1):
-                    out[p, start + i] = frames[i, index[p] + shift]
+                    turned[p - p0, i - i0] = frame[index[p] + shift]
+            for p in range(p0, p1):
+                for i in range(i0, i1):
+                    out[p, start + i] = turned[p - p0, i - i0]
 
 
 @njit(nogil=True, cache=True)
@@ -169,7 +175,7 @@ def _height(x, y, aperture):
 
 @njit(nogil=True, cache=True)
 def _fill_amplitude(bx, by, dx, dy, chord, core, scale, aperture, out):
-    """One inside, a ramp at both ends of the chord."""
+    """One inside, a ramp at both ends of the chord; zero behind it."""
     value = _F(scale)
     for j in range(core[0], core[1]):
         out[j] = value
@@ -177,6 +183,7 @@ def _fill_amplitude(bx, by, dx, dy, chord, core, scale, aperture, out):
         out[j] = scale * _height(bx + j * dx, by + j * dy, aperture)
     for j in range(core[1], chord[1]):
         out[j] = scale * _height(bx + j * dx, by + j * dy, aperture)
+    out[chord[1] : chord[1] + _VECTOR] = _F(0.0)
 
 
 @njit(nogil=True, cache=True)
@@ -196,16 +203,25 @@ def _row_polynomial(bx, by, dx, dy, chord, at, coefficients, inverse, values, ou
     return _F(middle), _F(1.0 / half)
 
 
+@njit(nogil=True, cache=True)
+def _rounded(chord):
+    """An end that leaves no rest when so many are worked on at once."""
+    return chord[0] + (chord[1] - chord[0] + _VECTOR - 1) // _VECTOR * _VECTOR
+
+
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _fill_waves(chord, middle, per_half, polynomial, amplitude, re, im):
     """``amplitude · exp(2πi polynomial)``."""
     pi, two, one, whole = _TURN
-    degree = len(polynomial) - 1
-    for j in range(chord[0], chord[1]):
-        t = (_F(j) - middle) * per_half
-        cycles = polynomial[degree]
-        for n in range(degree - 1, -1, -1):
-            cycles = cycles * t + polynomial[n]
+    p0, p1, p2, p3 = polynomial[0], polynomial[1], polynomial[2], polynomial[3]
+    p4, p5, p6 = polynomial[4], polynomial[5], polynomial[6]
+    # Indices from zero, and the polynomial written out: else the compiler uses no vectors.
+    start, end = chord[0], _rounded(chord)
+    height, re, im = amplitude[start:end], re[start:end], im[start:end]
+    t0 = _F(start) - middle
+    for j in range(len(re)):
+        t = (_F(j) + t0) * per_half
+        cycles = (((((p6 * t + p5) * t + p4) * t + p3) * t + p2) * t + p1) * t + p0
         x = (cycles - ((cycles + whole) - whole)) * pi
         x2 = x * x
         s, c = _SIN[5], _COS[6]
@@ -220,17 +236,18 @@ def _fill_waves(chord, middle, per_half, polynomial, amplitude, re, im):
         c = c * x2 + _COS[2]
         c = c * x2 + _COS[1]
         c = c * x2 + _COS[0]
-        re[j] = amplitude[j] * (one - two * s * s)
-        im[j] = amplitude[j] * (two * s * c)
+        re[j] = height[j] * (one - two * s * s)
+        im[j] = height[j] * (two * s * c)
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _add(wave, first, end, sign, weight, re, im, out):
     """``Σ w (re + i sign im) G`` and ``Σ w |re + i im|²`` over part of a row."""
-    out_re, out_im, norm = out[0], out[1], out[2]
-    for j in range(first, end):
+    out_re, out_im, norm = out[0, first:end], out[1, first:end], out[2, first:end]
+    wave, re, im = wave[first:end], re[first:end], im[first:end]
+    for j in range(len(out_re)):
         a, b = weight * re[j], weight * (sign * im[j])
-        g, h = wave[2 * j], wave[2 * j + 1]
+        g, h = wave[j, 0], wave[j, 1]
         out_re[j] += a * g - b * h
         out_im[j] += a * h + b * g
         norm[j] += a * re[j] + b * (sign * im[j])
@@ -239,7 +256,9 @@ def _add(wave, first, end, sign, weight, re, im, out):
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def _add_cross(first, end, weight, re1, im1, re2, im2, out_re, out_im):
     """``Σ w Γ₁* Γ₂``, of what ``Γ₁* = re1 + i im1`` and ``Γ₂ = re2 + i im2`` are."""
-    for j in range(first, end):
+    out_re, out_im = out_re[first:end], out_im[first:end]
+    re1, im1, re2, im2 = re1[first:end], im1[first:end], re2[first:end], im2[first:end]
+    for j in range(len(out_re)):
         a, b = weight * re1[j], weight * im1[j]
         out_re[j] += a * re2[j] - b * im2[j]
         out_im[j] += a * im2[j] + b * re2[j]
@@ -250,12 +269,13 @@ def _overlap_sums(
     waves, k, heights, starts, step, aperture, coefficients, inverse, weights, both, sums, norms,
     cross,
 ):  # fmt: skip
-    ny = waves.shape[2] // 2
+    ny = waves.shape[2]
     half = 0.5 * max(aperture[1], aperture[2])
     outer, inner = aperture[0] + half, aperture[0] - half
     row = np.zeros((7, ny), np.float32)
-    re, im, amplitude = np.zeros((2, ny), _F), np.zeros((2, ny), _F), np.zeros(ny, _F)
-    values, polynomial = np.zeros(len(inverse)), np.zeros(len(inverse), _F)
+    re, im = np.zeros((2, ny + _VECTOR), _F), np.zeros((2, ny + _VECTOR), _F)
+    amplitude = np.zeros(ny + _VECTOR, _F)
+    values, polynomial = np.zeros(len(inverse)), np.zeros(7, _F)
     ends = np.zeros((2, 2), np.int64)
     for i in range(len(starts)):
         row[:] = _F(0.0)
@@ -280,14 +300,14 @@ def _overlap_sums(
             first, end = max(ends[0, 0], ends[1, 0]), min(ends[0, 1], ends[1, 1])
             wave, weight = waves[n, i], weights[n]
             for side in range(2):
+                if ends[side, 0] == ends[side, 1]:
+                    continue
+                if not both and first < end:
+                    re[side, first:end], im[side, first:end] = _F(0.0), _F(0.0)
                 # Γ₁* is exp(2πi (χ(k − Q) − χ(k))/λ), Γ₂* is exp(−2πi (χ(k + Q) − χ(k))/λ).
                 out, sign = row[3 * side : 3 * side + 3], _F(1 - 2 * side)
-                low, high = ends[side]
-                if both or first >= end:
-                    _add(wave, low, high, sign, weight, re[side], im[side], out)
-                else:
-                    _add(wave, low, first, sign, weight, re[side], im[side], out)
-                    _add(wave, end, high, sign, weight, re[side], im[side], out)
+                last = min(_rounded((ends[side, 0], ends[side, 1])), ny)
+                _add(wave, ends[side, 0], last, sign, weight, re[side], im[side], out)
             if both and first < end:
                 _add_cross(first, end, weight, re[0], im[0], re[1], im[1], cross[i, 0], cross[i, 1])
         for side in range(2):
@@ -333,7 +353,7 @@ def overlap_sums(
     n, nx, ny = waves.shape
     if k.shape != (n, 2) or starts.shape != (nx, 2) or weights.shape != (n,):
         raise ShapeError(f"{waves.shape} waves, {k.shape} k, {starts.shape} Q, {weights.shape}")
-    flat = np.ascontiguousarray(waves).view(np.float32)
+    flat = np.ascontiguousarray(waves).view(np.float32).reshape(n, nx, ny, 2)
     sums, norms = np.zeros((2, nx, 2, ny), np.float32), np.zeros((2, nx, ny), np.float32)
     cross = np.zeros((nx, 2, ny), np.float32)
     heights = np.array([_rim(one, aperture) for one in k])

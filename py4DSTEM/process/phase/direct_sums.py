@@ -22,7 +22,7 @@ Float = NDArray[np.float64]
 Complex = NDArray[np.complex64]
 GROUPS = 8
 """Parts of the pixels that are summed on their own: always as many, whatever the workers."""
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 22
 """Of Fourier transforms that are made and summed while they are in the cache."""
 T = TypeVar("T")
 R = TypeVar("R")
