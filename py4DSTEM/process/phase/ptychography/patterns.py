@@ -15,6 +15,7 @@ from py4DSTEM.errors import MemoryBudgetError, ParameterError
 from py4DSTEM.kernels.fft import fast_size, padded
 from py4DSTEM.process.beam import find_beam
 from py4DSTEM.process.phase.optics import Optics
+from py4DSTEM.process.phase.ptychography.noise import expected_misfit
 from py4DSTEM.process.phase.ptychography.planes import turned
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions, available_memory_bytes
@@ -100,21 +101,23 @@ def read_patterns(
     out = _room((math.prod(cube.R_shape), padded(shape[0]) * padded(shape[1])), folder)
     counts, places = np.empty(len(out)), np.arange(len(out)).reshape(cube.R_shape)
 
-    def prepare(tile: Tile) -> tuple[NDArray[np.float64], float]:
+    def prepare(tile: Tile) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         frames = _checked(tile.frames, seen)
         numbers = tile.local(places)
         for number, frame in zip(numbers, frames, strict=True):
             out[number] = _placed(frame, seen, whole[number], shape)
-        return frames.sum(axis=(1, 2), dtype=np.float64), _noise(frames)
+        return frames.sum(axis=(1, 2), dtype=np.float64), frames.sum(axis=0, dtype=np.float64)
 
-    expected = 0.0
-    for block, (sums, noise) in stream_tiles(cube, prepare, options=options, label=LABEL):
+    total = np.zeros(cube.Q_shape)
+    for block, (sums, part) in stream_tiles(cube, prepare, options=options, label=LABEL):
         counts.reshape(cube.R_shape)[block.rx, block.ry] = sums.reshape(
             block.rx.stop - block.rx.start, -1
         )
-        expected += noise
+        total += part
     if not counts.max(initial=0.0) > 0:
         raise ParameterError("all patterns are empty: there is nothing to reconstruct")
+    # Of the mean pattern; where patterns differ much from it that is a little too much.
+    expected = len(out) * float(expected_misfit(total / len(out)).sum())
     return Patterns(out, optics.padded(shape), (rest[0], rest[1]), counts, expected)
 
 
@@ -162,13 +165,3 @@ def _placed(
     whole[: frame.shape[0], : frame.shape[1]] = values
     rolled = np.roll(whole, (-int(origin[0]), -int(origin[1])), axis=(0, 1))
     return turned(rolled)
-
-
-def _noise(frames: F32) -> float:
-    """Expected ``Σ (√n − √λ)²`` of Poisson counts, with the counts themselves for λ.
-
-    ``E(√n − √λ)²`` is λ for small λ and 1/4 for large; ``λ / (1 + 4λ)`` lies within 0.1 between,
-    and averaging over counts, not over λ, changes it little where counts are either few or many.
-    """
-    values = frames.astype(np.float64)
-    return float((values / (1 + 4 * values)).sum())

@@ -108,12 +108,20 @@ class Ptychography(
         vacuum = measured.pop("vacuum", None)
         problem = self.problem(value, options, start=start, **measured)
         wave = self.start(problem, vacuum) if start is None else self._continued(problem, start)
-        stop = Stop(self.iterations, self.tolerance)
         before = () if start is None else start.errors
-        solved = iterate(
-            self._solver(problem, wave), wave, stop, options, label="ptychography", before=before
-        )
+        solved = self.solved(problem, wave, options, before)
         return self._result(value, problem, solved, start)
+
+    def solved(
+        self,
+        problem: Problem,
+        wave: Wave,
+        options: RunOptions | None = None,
+        before: tuple[float, ...] = (),
+    ) -> Solution[Wave]:
+        """Iterate from a start."""
+        stop, solver = Stop(self.iterations, self.tolerance), self._solver(problem, wave)
+        return iterate(solver, wave, stop, options, label="ptychography", before=before)
 
     # ---- parts -----------------------------------------------------------------------------------
     def problem(

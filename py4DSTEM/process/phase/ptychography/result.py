@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,12 @@ from py4DSTEM.core.aberrations import Aberrations
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
+from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.phase.optics import Optics
 from py4DSTEM.solve.driver import Status
+
+if TYPE_CHECKING:
+    from py4DSTEM.process.phase.ptychography.judge import PtychographyJudgement
 
 __all__ = ["PtychographyResult"]
 
@@ -93,7 +97,7 @@ class PtychographyResult:
         Each slice counts from the mean phase where the beam was, so that none wraps needlessly.
         """
         phase = np.zeros(self.object.shape[1:])
-        seen = self._seen()
+        seen = self.seen()
         for one in self.object:
             middle = np.angle(one[seen].sum()) if seen.any() else 0.0
             phase += np.angle(one * np.exp(-1j * middle))
@@ -128,12 +132,55 @@ class PtychographyResult:
         calibration = Calibration().replace(R_pixel_size=step, R_pixel_units="A")
         return RealSlice(values, calibration, self.history, name, units=units)
 
-    def _seen(self) -> NDArray[np.bool_]:
+    def seen(self) -> NDArray[np.bool_]:
+        """Pixels of the object between the outermost positions, (rows, columns)."""
         first = np.floor(self.positions_px.min(axis=(0, 1))).astype(int)
         last = np.ceil(self.positions_px.max(axis=(0, 1))).astype(int) + 1
         seen = np.zeros(self.object.shape[1:], bool)
         seen[first[0] : last[0], first[1] : last[1]] = True
         return seen
+
+    @property
+    def amplitude(self) -> RealSlice:
+        """Modulus of the transmission of all slices together, in scan axes."""
+        modulus = np.prod(np.abs(self.object.astype(np.complex128)), axis=0)
+        return self.in_scan_axes(modulus, "ptychographic amplitude", "")
+
+    @property
+    def rotation_deg(self) -> float:
+        return math.degrees(self.optics.rotation_rad)
+
+    @property
+    def error_ratio(self) -> float:
+        """Last error over what counting noise alone gives: near 1 where all is explained."""
+        return self.errors[-1] / self.expected_error if self.errors else math.nan
+
+    def calibration_changes(self) -> dict[str, Any]:
+        """What it tells a calibration: rotation and flip."""
+        return {"rotation_rad": self.optics.rotation_rad, "flip": self.optics.flip}
+
+    def judge(self) -> PtychographyJudgement:
+        """Whether to believe it, from the result alone; `judge_ptychography` also asks the data."""
+        from py4DSTEM.process.phase.ptychography.judge import judge_ptychography
+
+        return judge_ptychography(self)
+
+    def text(self) -> str:
+        """A few lines for a report."""
+        slices, modes = len(self.object), len(self.probe)
+        many = f"{slices} slices of {self.slice_thickness_A:.3g} Å" if slices > 1 else "one slice"
+        shares = ", ".join(f"{share:.1%}" for share in self.mode_shares)
+        x, y = self.sampling_A
+        pixel = f"{x:.3g} Å" if math.isclose(x, y) else f"{x:.3g} x {y:.3g} Å"
+        return "\n".join(
+            [
+                f"{many}, {modes} probe mode(s) ({shares}), pixel {pixel}",
+                f"rotation {self.rotation_deg:.2f}°, flip {self.optics.flip}; started from a "
+                f"defocus of {self.aberrations.defocus_A:.4g} Å",
+                f"{len(self.errors)} iterations ({self.status}: {self.reason})",
+                *self.judge().text().splitlines(),
+            ]
+        )
 
     def __repr__(self) -> str:
         slices, rows, columns = self.object.shape
@@ -145,11 +192,28 @@ class PtychographyResult:
         )
 
 
-def to_parts(result: PtychographyResult) -> Mapping[str, Any]:
-    """The fields, for a file."""
+def _to_parts(result: PtychographyResult) -> dict[str, Any]:
     return {
         **{name: getattr(result, name) for name in result.__dataclass_fields__},
+        "errors": np.array(result.errors, np.float64),
         "aberrations": dict(result.aberrations.coefficients),
         "optics": {name: getattr(result.optics, name) for name in Optics.__dataclass_fields__},
         "history": result.history.to_dict(),
     }
+
+
+def _from_parts(parts: Mapping[str, Any]) -> PtychographyResult:
+    optics: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list | tuple) else value
+        for name, value in parts["optics"].items()
+    }
+    changed = {
+        "errors": tuple(float(error) for error in parts["errors"]),
+        "aberrations": Aberrations(parts["aberrations"]),
+        "optics": Optics(**optics),
+        "history": History.from_dict(parts["history"]),
+    }
+    return PtychographyResult(**{**parts, **changed})
+
+
+register_result("ptychography", PtychographyResult, _to_parts, _from_parts)
