@@ -64,6 +64,8 @@ from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
 from py4DSTEM.plot.figures.peaks import show_vector_map as show_vector_map
 from py4DSTEM.plot.figures.preview import show_preview as show_preview
 from py4DSTEM.plot.figures.probe import show_probe as show_probe
+from py4DSTEM.plot.figures.ptychography import show_ptychography as show_ptychography
+from py4DSTEM.plot.figures.ptychography import show_slices as show_slices
 from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
 from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
@@ -145,6 +147,13 @@ from py4DSTEM.process.phase.parallax import Parallax as Parallax
 from py4DSTEM.process.phase.parallax import ParallaxResult as ParallaxResult
 from py4DSTEM.process.phase.parallax import depth_section as depth_section
 from py4DSTEM.process.phase.parallax import parallax as parallax
+from py4DSTEM.process.phase.ptychography.judge import PtychographyJudgement as PtychographyJudgement
+from py4DSTEM.process.phase.ptychography.judge import judge_ptychography as judge_ptychography
+from py4DSTEM.process.phase.ptychography.reconstruct import Ptychography as Ptychography
+from py4DSTEM.process.phase.ptychography.reconstruct import ptychography as ptychography
+from py4DSTEM.process.phase.ptychography.result import PtychographyResult as PtychographyResult
+from py4DSTEM.process.phase.ptychography.tune import PtychographyTuning as PtychographyTuning
+from py4DSTEM.process.phase.ptychography.tune import tune_ptychography as tune_ptychography
 from py4DSTEM.process.probe import Probe as Probe
 from py4DSTEM.process.probe import measure_probe as measure_probe
 from py4DSTEM.process.probe import synthetic_probe as synthetic_probe

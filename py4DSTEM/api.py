@@ -19,6 +19,8 @@ from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.process.phase import direct as phase_direct
 from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
+from py4DSTEM.process.phase.ptychography import reconstruct as phase_ptychography
+from py4DSTEM.process.phase.ptychography import tune as phase_tuning
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -82,6 +84,8 @@ class DataCube(Cube):
     parallax = phase_parallax.parallax
     ssb = phase_direct.ssb
     depth_section = phase_parallax.depth_section
+    ptychography = phase_ptychography.ptychography
+    tune_ptychography = phase_tuning.tune_ptychography
     ring_strain = rings.ring_strain
     cepstrum = cepstra.cepstrum
     cepstral_strain = cepstra.cepstral_strain

@@ -46,6 +46,7 @@ _GIVES: Mapping[str, frozenset[str]] = {
     "DirectResult": frozenset({"rotation"}),
     "DPCResult": frozenset({"rotation"}),
     "ParallaxResult": frozenset({"rotation"}),
+    "PtychographyResult": frozenset({"rotation"}),
 }
 _FIELDS = {
     "origin_px": "origin", "ellipse": "ellipse", "Q_pixel_size": "Q_pixel_size",

@@ -64,6 +64,18 @@ def ring_fits() -> Any:
     return py4DSTEM.run(fits, glass(), options=ONE)
 
 
+@cache
+def ptychography() -> Any:
+    scan = simulate.phase_object((6, 7), (32, 32), Q_pixel_size_A=0.08, seed=1)
+    return scan.cube.ptychography(iterations=4, defocus_A=100, rotation_rad=0.3, modes=2)
+
+
+def tuning() -> Any:
+    values = {"defocus_A": np.array([90.0, 120.0]), "flip": np.array([False, True])}
+    best = {"defocus_A": 90.0, "flip": False}
+    return py4DSTEM.PtychographyTuning(values, np.array([1.1, 1.4]), best)
+
+
 RESULTS: dict[str, Callable[[], Any]] = {
     "Basis": lambda: py4DSTEM.choose_basis(peaks()),
     "Beam": lambda: crystal().cube.find_beam(),
@@ -75,15 +87,18 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "LatticeFit": lattice,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),
     "OriginMeasurement": lambda: peaks().measure_origin(),
-    "DirectResult": lambda: simulate.phase_object(
-        (12, 14), step_A=0.5, dose=None, seed=3
-    ).cube.ssb(aberrations={"defocus": 100.0, "C12": 9.0, "phi12": 0.4}),
+    "DirectResult": lambda: simulate.phase_object((12, 14), step_A=0.5, dose=None, seed=3).cube.ssb(
+        aberrations={"defocus": 100.0, "C12": 9.0, "phi12": 0.4}
+    ),
     "ParallaxResult": lambda: simulate.phase_object(
         (24, 22), defocus_A=200, dose=None, seed=3
     ).cube.parallax(),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
     "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
     "Probe": lambda: py4DSTEM.synthetic_probe((64, 64), 3.0, 0.6),
+    "PtychographyJudgement": lambda: ptychography().judge(),
+    "PtychographyResult": lambda: ptychography(),
+    "PtychographyTuning": tuning,
     "QualityEntry": lambda: crystal().cube.quality().entries[0],
     "QualityReport": lambda: crystal().cube.quality(),
     "RadialProfileResult": lambda: glass().radial_profiles(),

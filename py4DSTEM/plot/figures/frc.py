@@ -9,11 +9,12 @@ import numpy as np
 from py4DSTEM.plot.figures import canvas
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from py4DSTEM.process.phase.frc import Resolution, RingCorrelation
 
-__all__ = ["show_ring_correlation"]
+__all__ = ["draw_ring_correlation", "show_ring_correlation"]
 
 
 def show_ring_correlation(found: RingCorrelation) -> Figure:
@@ -29,7 +30,12 @@ def show_ring_correlation(found: RingCorrelation) -> Figure:
         The band is one standard deviation; dashed are the criteria, with the resolution by each.
     """
     figure = canvas.new_figure(6.4, 4.2)
-    ax = figure.subplots()
+    draw_ring_correlation(figure.subplots(), found)
+    return figure
+
+
+def draw_ring_correlation(ax: Axes, found: RingCorrelation) -> None:
+    """The same on axes of another figure."""
     ax.plot(found.k_A, found.correlation, color=canvas.SECOND)
     low, high = found.correlation - found.sigma, found.correlation + found.sigma
     ax.fill_between(found.k_A, low, high, color=canvas.SECOND, alpha=0.25, linewidth=0)
@@ -45,7 +51,6 @@ def show_ring_correlation(found: RingCorrelation) -> Figure:
     ax.set_xlabel("spatial frequency (Å⁻¹)")
     ax.set_ylabel("correlation")
     ax.legend(fontsize="small", framealpha=0.8)
-    return figure
 
 
 def _told(place: Resolution) -> str:
