@@ -203,9 +203,14 @@ class Ptychography(
         )
         positions = None
         if self.refine_positions != "no":
-            longest = self.max_move_A or 0.5 * min(optics.R_steps_A)
-            begin, every = self.positions_from, self.positions_every
-            positions = Positions(problem.geometry, longest, self.refine_positions, begin, every)
+            positions = Positions(
+                problem.geometry,
+                self.max_move_A or 0.5 * min(optics.R_steps_A),
+                problem.patterns.expected,
+                self.refine_positions,
+                self.positions_from,
+                self.positions_every,
+            )
         return Rounds(self._steps(), constraints, positions, problem.patterns.power)
 
     def _steps(self) -> Steps:
@@ -379,8 +384,8 @@ def ptychography(
         Of a thick object.
     modes : int
         Probe modes.
-    vacuum : (n0, n1) array, optional
-        Counts without specimen, zero frequency first, of the size of the padded detector.
+    vacuum : (Qx, Qy) array or DiffractionSlice, optional
+        Counts without specimen: the modulus of the probe.
     mask : (Qx, Qy) bool, optional
         True where the detector measures.
     positions_A : (Rx, Ry, 2) array, optional

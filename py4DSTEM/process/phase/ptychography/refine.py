@@ -19,15 +19,15 @@ from py4DSTEM.stream.parallel import in_threads
 __all__ = ["Positions", "fit_aberrations"]
 
 Float = NDArray[np.float64]
-PROBE_PX = 0.25
-"""By how much a position is moved to see how its error changes."""
+PROBE_PX = 0.125
+"""By how much a position is moved to see how its gradient changes."""
 LONGEST_PX = 0.5
 """A single move goes no further: the error is a parabola only nearby."""
 
 
 @dataclass(frozen=True, eq=False)
 class Positions:
-    """Scan positions that follow the error of their patterns.
+    """Scan positions that follow what is minimised, as far as noise lets them.
 
     Parameters
     ----------
@@ -35,6 +35,8 @@ class Positions:
         Where they were said to be.
     longest_A : float
         How far one may go from there.
+    expected : float
+        Error of all patterns that counting noise alone gives.
     kind : "affine" or "free"
         All together by scale, shear and rotation, or each for itself.
     begin, every : int
@@ -43,6 +45,7 @@ class Positions:
 
     first: Geometry
     longest_A: float
+    expected: float
     kind: Literal["affine", "free"] = "free"
     begin: int = 5
     every: int = 2
@@ -53,66 +56,77 @@ class Positions:
 
     def moved(self, wave: Wave) -> Geometry:
         """Geometry with better positions; their mean stays, which object and probe share."""
-        now = wave.geometry.positions_px
-        wanted = now + newton_moves(wave.model, wave.planes, wave.geometry)
-        if self.kind == "affine":
-            wanted = affine(self.first.positions_px, wanted, wave.errors)
-        away = wanted - self.first.positions_px
+        moves, bends = newton_moves(wave.model, wave.planes, wave.geometry)
+        away = wave.geometry.positions_px + moves - self.first.positions_px
         away -= away.mean(axis=0)
-        steps = np.array(self.first.sampling_A)
-        length = np.linalg.norm(away * steps, axis=1, keepdims=True)
-        away *= np.minimum(1.0, self.longest_A / np.maximum(length, 1e-30))
-        return self.first.moved(self.first.positions_px + away)
+        # What is minimised is half the logarithm of a likelihood if counts are electrons; what the
+        # errors exceed or miss of those of electrons tells how far they are not.
+        information = 2 * bends * self.expected / max(float(wave.errors.sum()), 1e-30)
+        if self.kind == "affine":
+            wanted: Float = affine(self.first.positions_px, away, information)
+        else:
+            wanted = shrunk(away, information)
+        length = np.linalg.norm(wanted * np.array(self.first.sampling_A), axis=1, keepdims=True)
+        share = np.minimum(1.0, self.longest_A / np.maximum(length, 1e-30))
+        return self.first.moved(self.first.positions_px + share * wanted)
 
 
-def newton_moves(model: Model, planes: State, geometry: Geometry) -> Float:
-    """How far each position should move, (P, 2) px: one Newton step along x, and one along y.
+def newton_moves(model: Model, planes: State, geometry: Geometry) -> tuple[Float, Float]:
+    """How far each position should move, (P, 2) px, and second derivatives (P, 2, 2).
 
-    The error of each pattern is computed a quarter of a pixel to both sides; where it is no
-    parabola with a minimum, the position stays.
+    A Newton step of what is minimised, with second derivatives from gradients an eighth of a pixel
+    away; where they are those of no minimum, or where a pattern has hardly any structure, the step
+    is short and downhill.
     """
-    middle = errors_at(model, planes, geometry, (0.0, 0.0))
-    moves = np.zeros((len(middle), 2))
-    for axis in range(2):
-        shift = (PROBE_PX, 0.0) if axis == 0 else (0.0, PROBE_PX)
-        after = errors_at(model, planes, geometry, shift)
-        before = errors_at(model, planes, geometry, (-shift[0], -shift[1]))
-        slope = (after - before) / (2 * PROBE_PX)
-        bend = (after - 2 * middle + before) / PROBE_PX**2
-        # A pattern with hardly any structure must not jump: its parabola is noise.
-        least = 0.1 * np.median(np.maximum(bend, 0))
-        safe = np.maximum(bend, max(least, 1e-30))
-        moves[:, axis] = np.where(bend > 0, -slope / safe, 0.0)
-    return np.clip(moves, -LONGEST_PX, LONGEST_PX)
+    middle = slopes_at(model, planes, geometry, (0.0, 0.0))
+    bends = np.empty((len(middle), 2, 2))
+    bends[:, 0] = slopes_at(model, planes, geometry, (PROBE_PX, 0.0)) - middle
+    bends[:, 1] = slopes_at(model, planes, geometry, (0.0, PROBE_PX)) - middle
+    bends = (bends + bends.swapaxes(1, 2)) / (2 * PROBE_PX)
+    values, axes = np.linalg.eigh(bends)
+    values = np.maximum(np.abs(values), 0.2 * np.median(np.abs(values)) + 1e-30)
+    moves = -np.einsum("pij,pj,pkj,pk->pi", axes, 1 / values, axes, middle)
+    length = np.linalg.norm(moves, axis=1, keepdims=True)
+    moves *= np.minimum(1.0, LONGEST_PX / np.maximum(length, 1e-30))
+    return moves, np.einsum("pij,pj,pkj->pik", axes, values, axes)
 
 
-def errors_at(
+def shrunk(away: Float, information: Float) -> Float:
+    """Moves less what is noise in them: their most likely values if all come from one Gaussian.
+
+    The variance of that Gaussian is what the moves have more than their noise would give.
+    """
+    noise = np.linalg.inv(information).trace(axis1=1, axis2=2) / 2
+    spread = float((away**2).mean() - np.median(noise))
+    narrow = np.eye(2) / max(spread, 1e-3 * float((away**2).mean()), 1e-12)
+    likely: Float = np.linalg.solve(information + narrow, information @ away[..., None])[..., 0]
+    likely -= likely.mean(axis=0)
+    return likely
+
+
+def slopes_at(
     model: Model, planes: State, geometry: Geometry, shift_px: tuple[float, float]
 ) -> Float:
-    """Error of each pattern if its position were so far from where it is, (P,)."""
-    other = geometry.shifted_ramps(shift_px)
-    moved = model._replace(ramps_x=other[0], ramps_y=other[1])
+    """Derivatives of what is minimised if positions were so far from where they are, (P, 2)."""
+    ramps_x, ramps_y = geometry.shifted_ramps(shift_px)
+    moved = model._replace(ramps_x=ramps_x, ramps_y=ramps_y)
     shares = np.array_split(np.arange(len(model.corners)), SHARES)
     found = in_threads(
-        lambda chosen: run_positions(moved, planes, chosen, with_probe=False).errors,
+        lambda chosen: run_positions(moved, planes, chosen).positions,
         [share for share in shares if len(share)],
     )
-    errors: Float = np.concatenate(found)
-    return errors
+    slopes: Float = np.concatenate(found)
+    return slopes
 
 
-def affine(first: Float, wanted: Float, errors: Float) -> Float:
-    """The affine map of the first positions that comes closest to the wanted ones, (P, 2)."""
-    middle = first.mean(axis=0)
-    columns = np.column_stack([first - middle, np.ones(len(first))])
-    weights = 1 / np.sqrt(np.maximum(errors, 1e-3 * max(float(errors.max()), 1e-30)))
-    for _ in range(2):
-        weighted = weights[:, None]
-        found = np.linalg.lstsq(columns * weighted, wanted * weighted, rcond=None)[0]
-        # Positions that went astray must not turn all the others.
-        rest = np.linalg.norm(wanted - columns @ found, axis=1)
-        weights = weights / (1 + (rest / (3 * np.median(rest) + 1e-12)) ** 2)
-    fitted: Float = columns @ found
+def affine(first: Float, away: Float, information: Float) -> Float:
+    """The scale, shear and rotation of the first positions that explain moves best, (P, 2)."""
+    at = first - first.mean(axis=0)
+    table = np.zeros((len(at), 2, 4))
+    table[:, 0, :2], table[:, 1, 2:] = at, at
+    matrix = np.einsum("pia,pij,pjb->ab", table, information, table)
+    vector = np.einsum("pia,pij,pj->a", table, information, away)
+    fitted: Float = table @ np.linalg.lstsq(matrix, vector, rcond=None)[0]
     return fitted
 
 

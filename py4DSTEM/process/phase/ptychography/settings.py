@@ -49,7 +49,7 @@ class IterationSettings(Parameters):
         0.1, gt=0, le=1, description="1: all of the object moves as where the beam is brightest."
     )
     relaxation: float = Field(
-        0.8, gt=0, le=1, description="β of RAAR; the difference map is RAAR with 1."
+        0.6, gt=0, le=1, description="β of RAAR; the difference map is RAAR with 1."
     )
     poisson: float = Field(
         1.0,

@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from py4DSTEM.core.aberrations import Aberrations
 from py4DSTEM.errors import ParameterError
+from py4DSTEM.kernels.fft import fast_size
+from py4DSTEM.process.beam import disk_of
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.process.phase.ptychography.patterns import Patterns
 
@@ -42,8 +45,8 @@ def first_probe(
     aberrations : Aberrations
     modes : int
         The first has nearly all of the power; the others are it times low powers of k.
-    vacuum : (n0, n1) float, optional
-        Counts without specimen, zero frequency first as the patterns; None: the aperture.
+    vacuum : (Qx, Qy) float or DiffractionSlice, optional
+        Counts without specimen, on the detector; None: the aperture.
     power : float, optional
         Counts of a pattern; None: the largest of the scan.
 
@@ -68,12 +71,7 @@ def first_probe(
 
 def _modulus(patterns: Patterns, vacuum: ArrayLike | None, kx: Float, ky: Float) -> Float:
     if vacuum is not None:
-        known = np.asarray(vacuum, dtype=np.float64)
-        if known.shape != patterns.shape or not np.isfinite(known).all() or known.max() <= 0:
-            raise ParameterError(f"a vacuum pattern is finite, not empty, and {patterns.shape}")
-        # Counts far from the disk are noise of the detector, which no aperture lets through.
-        known = np.where(known > 0.02 * known.max(), known, 0.0)
-        return np.sqrt(known)
+        return _root_of(vacuum, patterns)
     optics = patterns.optics
     edge = optics.semiangle_mrad * 1e-3 / optics.wavelength_A
     radius = np.hypot(kx, ky)
@@ -81,6 +79,25 @@ def _modulus(patterns: Patterns, vacuum: ArrayLike | None, kx: Float, ky: Float)
     if not inside.any():
         raise ParameterError("the bright disk is smaller than a pixel: check the calibration")
     return inside
+
+
+def _root_of(vacuum: ArrayLike, patterns: Patterns) -> Float:
+    """Modulus of the probe from a pattern without specimen, whose disk is moved to the origin."""
+    known = np.asarray(getattr(vacuum, "data", vacuum), dtype=np.float64)
+    fits = known.ndim == 2 and tuple(map(fast_size, known.shape)) == patterns.shape
+    if not fits or not np.isfinite(known).all() or known.max() <= 0:
+        raise ParameterError(
+            "a vacuum pattern is finite, not empty, and of the shape of the scan's patterns, not "
+            f"{known.shape}"
+        )
+    beam = disk_of(known)
+    # Counts far from the disk are noise of the detector, which no aperture lets through.
+    known = np.where(known > 0.02 * known.max(), known, 0.0)
+    whole = np.zeros(patterns.shape)
+    whole[: known.shape[0], : known.shape[1]] = known
+    move = np.array(patterns.rest_px) - np.array(beam.center)
+    moved: Float = ndimage.shift(whole, move, order=1, mode="grid-wrap")
+    return np.sqrt(moved)
 
 
 def _to_middle(shape: tuple[int, int]) -> Complex:
