@@ -86,14 +86,16 @@ def make_plan(length: int) -> Plan:
     Raises
     ------
     ValueError
-        There is one: pad the data to `fast_size`.
+        There is one: pad the data to `fast_size`; or no length at all.
     """
+    if length < 1:
+        raise ValueError(f"a length is at least 1, not {length}")
     left, radices = length, []
     for radix in _RADICES:
         while left % radix == 0:
             radices.append(radix)
             left //= radix
-    if left != 1 or length < 1:
+    if left != 1:
         raise ValueError(f"{length} has a prime factor above {_LARGEST_PRIME}: {fast_size(length)}")
     waves: list[NDArray[np.complex128]] = [np.ones(1, np.complex128)]
     stages, n, at = [], length, 1
