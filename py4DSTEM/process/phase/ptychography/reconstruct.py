@@ -248,9 +248,7 @@ class Ptychography(
             reason=solved.reason,
             aberrations=problem.aberrations,
             slice_thickness_A=problem.slice_thickness_A,
-            position_errors=(solved.state.errors / np.maximum(patterns.counts, 1e-30)).reshape(
-                cube.R_shape
-            ),
+            position_errors=_shares_of(solved.state.errors, patterns.counts, cube.R_shape),
             optics=optics,
             calibration=cube.calibration.replace(
                 rotation_rad=optics.rotation_rad, flip=optics.flip

@@ -99,9 +99,8 @@ def shrunk(away: Float, information: Float) -> Float:
     noise = np.linalg.inv(information).trace(axis1=1, axis2=2) / 2
     spread = float((away**2).mean() - np.median(noise))
     narrow = np.eye(2) / max(spread, 1e-3 * float((away**2).mean()), 1e-12)
-    likely: Float = np.linalg.solve(information + narrow, information @ away[..., None])[..., 0]
-    likely -= likely.mean(axis=0)
-    return likely
+    likely = np.linalg.solve(information + narrow, information @ away[..., None])[..., 0]
+    return np.asarray(likely - likely.mean(axis=0), np.float64)
 
 
 def slopes_at(
