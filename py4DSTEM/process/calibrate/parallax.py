@@ -25,6 +25,7 @@ _ACROSS = 9  # groups of pixels along the diameter of the bright disk
 _NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
 _ROUNDS = 8
 _LARGEST_MISFIT = 0.5
+_LEAST_AGREEMENT = 4.0  # standard deviations of what images of noise agree by
 _LARGEST_STEP = 1.0  # px of the scan, of one round
 _SWAP = np.array([[0.0, 1.0], [1.0, 0.0]])
 _TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
@@ -146,6 +147,13 @@ def measure_parallax(cube: Cube, *, options: RunOptions | None = None) -> Parall
         shifts = _registered(images, matrix)
         matrix, covariance, shifts = _linear_fit(images, shifts)
     found = Parallax(matrix, covariance, images.k_px, shifts, cube.calibration)
+    agreement = _agreement(images, matrix)
+    if agreement < _LEAST_AGREEMENT:
+        raise SolveError(
+            "the images of the bright-field pixels are not displaced copies of one another: moved "
+            f"back they agree by {agreement:.1f} standard deviations of noise (at least "
+            f"{_LEAST_AGREEMENT:g}); use more counts or a larger scan"
+        )
     if not found.misfit(found.mirrored) < _LARGEST_MISFIT:
         raise SolveError(
             "the images of the bright-field pixels are not displaced as a defocus does it (misfit "
@@ -234,6 +242,18 @@ def _peak(correlation: Float, spacing: Float) -> Float:
         fraction[axis] = 0.5 * (line[0] - line[2]) / bend if bend < 0 else 0.0
     place: Float = (peak - middle + fraction) * spacing
     return place
+
+
+def _agreement(images: CellImages, matrix: Float) -> float:
+    """Power of the sum of the images, moved back, over that of noise, in standard deviations.
+
+    ``(Σ|Σ_n w_n|² / ΣΣ_n|w_n|² − 1) √N``: images without a common scene add up as their powers.
+    """
+    predicted = images.k_px @ matrix.T
+    moved = images.waves * np.exp(2j * np.pi * np.einsum("nc,cxy->nxy", predicted, images.q))
+    together = float((np.abs(moved.sum(axis=0)) ** 2).sum())
+    apart = float((np.abs(moved) ** 2).sum())
+    return (together / apart - 1) * math.sqrt(moved[0].size) if apart > 0 else 0.0
 
 
 def _registered(images: CellImages, matrix: Float) -> Float:
