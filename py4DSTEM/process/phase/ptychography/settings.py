@@ -46,7 +46,11 @@ class IterationSettings(Parameters):
     probe_from: int = Field(1, ge=0, description="First iteration that changes the probe.")
     momentum: float = Field(0.5, ge=0, lt=1, description="Share of the last step taken again.")
     blend: float = Field(
-        0.1, gt=0, le=1, description="1: all of the object moves as where the beam is brightest."
+        1.0,
+        gt=0,
+        le=1,
+        description="1: all of the object moves as where the beam is brightest; less: dimly lit "
+        "places move farther, and with them their noise.",
     )
     relaxation: float = Field(
         0.6, gt=0, le=1, description="β of RAAR; the difference map is RAAR with 1."
