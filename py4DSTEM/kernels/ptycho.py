@@ -16,6 +16,7 @@ the flight between two transforms along y.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -41,7 +42,15 @@ from ._simd import (
 )
 from .fft import INNER, Plan, columns, padded
 
-__all__ = ["Gradient", "Model", "State", "follow_positions", "run_positions"]
+__all__ = [
+    "Gradient",
+    "Model",
+    "Room",
+    "State",
+    "follow_positions",
+    "make_room",
+    "run_positions",
+]
 
 F32 = NDArray[np.float32]
 FORTH, BACK = np.float32(1), np.float32(-1)
@@ -128,7 +137,7 @@ class _Work(NamedTuple):
 
 def _aligned(*shape: int) -> F32:
     """Zeros from the beginning of a line of the cache on."""
-    size = int(np.prod(shape))
+    size = math.prod(shape)
     room = np.zeros(size + LANES, np.float32)
     first = -(room.ctypes.data // 4) % LANES
     return room[first : first + size].reshape(shape)
@@ -519,8 +528,42 @@ class Gradient(NamedTuple):
 _NO_STEP = (np.float32(0), np.float32(0), np.float32(1))
 
 
+class Room(NamedTuple):
+    """What one thread works in and adds to, made once for many calls of `run_positions`.
+
+    Parameters
+    ----------
+    model : Model
+        That it was made for.
+    work : arrays
+    found : Gradient
+        Of as many positions as a call may have.
+    """
+
+    model: Model
+    work: _Work
+    found: Gradient
+
+
+def make_room(model: Model, state: State, count: int) -> Room:
+    """A room for calls of up to `count` positions of one model, and of states of one shape.
+
+    Raises
+    ------
+    ShapeError, ParameterError
+        Arrays do not fit together, or a window of any position leaves the object.
+    """
+    work = _checked(model, state, np.arange(len(model.amplitudes)))
+    return Room(model, work, _nothing(state, count))
+
+
 def run_positions(
-    model: Model, state: State, chosen: NDArray[np.int64], *, with_probe: bool = True
+    model: Model,
+    state: State,
+    chosen: NDArray[np.int64],
+    *,
+    with_probe: bool = True,
+    room: Room | None = None,
 ) -> Gradient:
     """Errors and gradients of some positions; nothing of the state changes.
 
@@ -531,16 +574,37 @@ def run_positions(
     chosen : (n,) int64
     with_probe : bool
         False saves two transforms a position, and says nothing of probe and positions.
+    room : Room, optional
+        Of this model: what is found lies in it, until the next call.  A room saves checks and
+        memory, which for a few positions take as long as the work.
 
     Raises
     ------
     ShapeError, ParameterError
         Arrays do not fit together, or a window leaves the object.
     """
-    work = _checked(model, state, chosen)
-    found = _nothing(state, len(chosen))
+    if room is None:
+        work, found = _checked(model, state, chosen), _nothing(state, len(chosen))
+    else:
+        work, found = room.work, _cleared(room, model, state, chosen)
     _run(model, state, chosen, work, found, _NO_STEP, with_probe)
     return found
+
+
+def _cleared(room: Room, model: Model, state: State, chosen: NDArray[np.int64]) -> Gradient:
+    """The sums of a room at zero, if it was made for this."""
+    found, count = room.found, len(chosen)
+    if room.model is not model or count > len(found.errors):
+        raise ParameterError(f"this room is for {len(found.errors)} positions of another model")
+    for array, known in ((state.object, found.object), (state.probe, found.probe)):
+        if array.shape != known.shape or array.dtype != np.float32 or not array.flags.c_contiguous:
+            raise ShapeError(f"this room is for float32 {known.shape}, not {array.shape}")
+    if count and not 0 <= chosen.min() <= chosen.max() < len(model.amplitudes):
+        raise ParameterError(f"positions are numbers from 0 to {len(model.amplitudes) - 1}")
+    for sum_ in found[:3]:
+        sum_.fill(0)
+    found.positions.fill(np.nan)
+    return found._replace(errors=found.errors[:count], positions=found.positions[:count])
 
 
 def _nothing(state: State, count: int) -> Gradient:

@@ -108,6 +108,31 @@ def test_without_the_probe_the_object_is_the_same():
     assert np.isnan(part.positions).all() and np.isfinite(whole.positions).all()
 
 
+def test_a_room_is_used_again_with_the_same_bits():
+    model, state = of_kernel(case(2, 2))
+    room = ptycho.make_room(model, state, 3)
+    for chosen, with_probe in (([4, 0, 2], True), ([1], False), ([3, 1], True)):
+        chosen = np.array(chosen)
+        found = ptycho.run_positions(model, state, chosen, with_probe=with_probe, room=room)
+        fresh = ptycho.run_positions(model, state, chosen, with_probe=with_probe)
+        assert np.shares_memory(found.object, room.found.object)
+        for one, other in zip(found, fresh, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_room_for_something_else_is_refused():
+    model, state = of_kernel(case(2, 2))
+    room = ptycho.make_room(model, state, 2)
+    for other, chosen in ((model, [0, 1, 2]), (model._replace(poisson=np.float32(1)), [0])):
+        with pytest.raises(ParameterError, match="another model"):
+            ptycho.run_positions(other, state, np.array(chosen), room=room)
+    with pytest.raises(ParameterError, match="positions are numbers"):
+        ptycho.run_positions(model, state, np.array([COUNT]), room=room)
+    fewer = state._replace(object=state.object[:1])
+    with pytest.raises(ShapeError, match="this room is for"):
+        ptycho.run_positions(model, fewer, np.array([0]), room=room)
+
+
 def test_nothing_is_changed_and_no_positions_give_nothing():
     model, state = of_kernel(case(2, 2))
     before = ptycho.State(*(part.copy() for part in state))

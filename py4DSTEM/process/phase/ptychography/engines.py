@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from py4DSTEM.kernels.ptycho import Gradient, Model, State, follow_positions, run_positions
+from py4DSTEM.kernels.ptycho import (
+    Gradient,
+    Model,
+    Room,
+    State,
+    follow_positions,
+    make_room,
+    run_positions,
+)
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.stream.parallel import in_threads
 
@@ -98,8 +106,11 @@ class GradientSteps:
         with_probe = iteration >= self.probe_from and self.probe_step > 0
         if self.momentum and not wave.momentum:
             wave.momentum = tuple(np.zeros_like(part) for part in wave.planes)
-        for chosen in batches(len(wave.errors), self.batch, rng):
-            found = gradient(wave.model, wave.planes, chosen, with_probe)
+        order = list(batches(len(wave.errors), self.batch, rng))
+        most = -(-max(map(len, order)) // SHARES)
+        rooms = [make_room(wave.model, wave.planes, most) for _ in range(SHARES)]
+        for chosen in order:
+            found = gradient(wave.planes, chosen, with_probe, rooms)
             wave.errors[chosen] = found.errors
             self._step(wave, found, len(chosen), with_probe)
         return wave, float(wave.errors.sum())
@@ -136,12 +147,19 @@ class GradientSteps:
         return wave.copy()
 
 
-def gradient(model: Model, planes: State, chosen: NDArray[np.int64], with_probe: bool) -> Gradient:
-    """The gradient of a batch, by several threads; the same bits for any number of them."""
-    shares = [part for part in np.array_split(chosen, SHARES) if len(part)]
-    parts = in_threads(
-        lambda share: run_positions(model, planes, share, with_probe=with_probe), shares
-    )
+def gradient(
+    planes: State, chosen: NDArray[np.int64], with_probe: bool, rooms: list[Room]
+) -> Gradient:
+    """The gradient of a batch, by several threads; the same bits for any number of them.
+
+    It lies in the first of the rooms, until the next call.
+    """
+
+    def share(part: tuple[NDArray[np.int64], Room]) -> Gradient:
+        return run_positions(part[1].model, planes, part[0], with_probe=with_probe, room=part[1])
+
+    shares = [part for part in np.array_split(chosen, len(rooms)) if len(part)]
+    parts = in_threads(share, list(zip(shares, rooms, strict=False)))
     first = parts[0]
     for other in parts[1:]:
         for sum_, more in zip(first[:3], other[:3], strict=True):
