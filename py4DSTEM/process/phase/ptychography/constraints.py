@@ -168,8 +168,8 @@ def limited(slices: Complex, least: float, most: float) -> Complex:
 def positive(slices: Complex) -> Complex:
     """Negative phases become zero; those below −π/2 count as large positive ones.
 
-    >>> np.angle(positive(np.exp(1j * np.array([[[0.5, -0.2, 3.5]]])))).round(2).tolist()
-    [[[0.5, 0.0, -2.78]]]
+    >>> positive(np.array([[[1 + 2j, 3 - 4j, -1 - 1j]]])).tolist()
+    [[[(1+2j), (5+0j), (-1-1j)]]]
     """
     negative = (slices.imag < 0) & (slices.real >= 0)
     return np.where(negative, np.abs(slices), slices).astype(np.complex64)

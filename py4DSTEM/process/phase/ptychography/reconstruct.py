@@ -120,7 +120,7 @@ class Ptychography(
         before: tuple[float, ...] = (),
     ) -> Solution[Wave]:
         """Iterate from a start."""
-        stop, solver = Stop(self.iterations, self.tolerance), self._solver(problem, wave)
+        stop, solver = Stop(self.iterations, self.tolerance), self.solver(problem, wave)
         return iterate(solver, wave, stop, options, label="ptychography", before=before)
 
     # ---- parts -----------------------------------------------------------------------------------
@@ -143,7 +143,7 @@ class Ptychography(
             raise ParameterError("several slices need slice_thickness_A, from one to the next")
         if self.slices > 1 and self.method in ("dm", "raar"):
             raise ParameterError("projections know one slice: several need gradient or epie")
-        known, aberrations = self._calibrated(cube, options, start)
+        known, aberrations = self.calibrated(cube, options, start)
         optics = Optics.of(known, cube.Q_shape)
         _check_sampling(optics, aberrations)
         seen = None if mask is None else np.asarray(mask, bool)
@@ -159,7 +159,7 @@ class Ptychography(
         thickness = (self.slice_thickness_A or 0.0) if self.slices > 1 else 0.0
         return Problem(patterns, geometry, aberrations, thickness, self.poisson)
 
-    def _calibrated(
+    def calibrated(
         self, cube: Cube, options: RunOptions | None, start: PtychographyResult | None
     ) -> tuple[Calibration, Aberrations]:
         """Calibration with rotation and flip, and aberrations, measured where not known."""
@@ -193,7 +193,7 @@ class Ptychography(
         object_, probe = continued(start.object, start.probe, self.slices, self.modes)
         return _wave(problem, object_, probe / ramp)
 
-    def _solver(self, problem: Problem, wave: Wave) -> Solver[Wave]:
+    def solver(self, problem: Problem, wave: Wave) -> Solver[Wave]:
         """Steps, and all that follows each of them."""
         optics = problem.patterns.optics
         thickness = problem.slice_thickness_A
