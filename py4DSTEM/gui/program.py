@@ -16,6 +16,7 @@ from pyqtgraph.Qt import QtCore, QtGui, QtWidgets
 from py4DSTEM import __version__
 from py4DSTEM.gui import preferences as kept
 from py4DSTEM.gui import theme
+from py4DSTEM.gui.machine import give_memory_back
 from py4DSTEM.gui.session import Session
 from py4DSTEM.gui.window import MainWindow
 
@@ -59,6 +60,7 @@ def application() -> Any:
     QtGui.QGuiApplication.setHighDpiScaleFactorRoundingPolicy(policy)
     # A thread that works in Python gives way to the GUI thread ten times sooner than usual.
     sys.setswitchinterval(0.0005)
+    give_memory_back()
     app = QtWidgets.QApplication(["py4dstem"])
     app.setApplicationName("py4dstem")
     app.setApplicationDisplayName("")
