@@ -19,8 +19,8 @@ from py4DSTEM.errors import (
     ShapeError,
 )
 from py4DSTEM.process.phase.compare import agreement, on_grid
+from py4DSTEM.process.phase.ptychography import array_steps, projections
 from py4DSTEM.process.phase.ptychography import patterns as reading
-from py4DSTEM.process.phase.ptychography import projections
 from py4DSTEM.process.phase.ptychography.reconstruct import Ptychography, ptychography
 from py4DSTEM.stream.options import RunOptions
 
@@ -281,3 +281,48 @@ def test_step_and_function_have_the_same_parameters():
     assert one.object.tobytes() == two.object.tobytes()
     assert one.history.steps[-1].parameters == two.history.steps[-1].parameters
     assert math.isclose(dataclasses.asdict(one.optics)["energy_eV"], 80e3)
+
+
+# ---- precision and devices -----------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "more", [{}, {"modes": 2}, {"slices": 2, "slice_thickness_A": 3.0}, {"positivity": True}]
+)
+def test_double_precision_goes_the_same_way(more):
+    cube, _ = scanned()
+    single, double = (solve(cube, 4, batch=40, precision=p, **more) for p in ("single", "double"))
+    np.testing.assert_allclose(double.errors, single.errors, rtol=1e-3)
+    np.testing.assert_allclose(double.object, single.object, atol=1e-3)
+
+
+def test_double_precision_with_moving_positions():
+    cube, _ = scanned(1e6, 0.15)
+    single, double = (
+        solve(cube, 9, precision=p, refine_positions="free", positions_from=3)
+        for p in ("single", "double")
+    )
+    np.testing.assert_allclose(double.errors, single.errors, rtol=5e-3)
+    np.testing.assert_allclose(double.positions_px, single.positions_px, atol=0.02)
+
+
+def test_waves_in_parts_add_up_to_the_same(monkeypatch):
+    cube, _ = scanned()
+    whole = solve(cube, 2, precision="double")
+    monkeypatch.setattr(array_steps, "AT_ONCE_BYTES", 2**20)
+    np.testing.assert_allclose(solve(cube, 2, precision="double").errors, whole.errors, rtol=1e-9)
+
+
+def test_methods_that_cannot_say_so():
+    cube, _ = scanned()
+    with pytest.raises(ParameterError, match="method='gradient'"):
+        solve(cube, 2, method="epie", precision="double")
+    assert solve(cube, 2, method="epie", device="auto").status == "iterations"
+
+
+def test_a_card_gives_what_the_processor_gives():
+    pytest.importorskip("cupy", reason="cupy is not installed: no card to compute on")
+    cube, _ = scanned()
+    try:
+        card = solve(cube, 4, batch=40, device="cuda")
+    except ParameterError as error:
+        pytest.skip(str(error))
+    np.testing.assert_allclose(card.object, solve(cube, 4, batch=40).object, atol=1e-3)

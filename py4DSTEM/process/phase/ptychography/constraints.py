@@ -83,10 +83,15 @@ class Constraints:
             of_object.object_every,
         )
 
+    @property
+    def active(self) -> bool:
+        """Whether anything is asked for, besides modes that are orthogonal."""
+        return bool(self.objects) or bool(self.probes) or self.center
+
     def apply(self, wave: Wave, iteration: int) -> Wave:
         """The state after one more iteration, constrained in place; its momentum stays."""
         object_, probe = wave.planes
-        if len(probe) > 1:
+        if len(probe) > 1 and wave.here is None:
             _orthogonalised(wave)
         if self.probes or self.center:
             modes = from_spectra(probe, self.window)

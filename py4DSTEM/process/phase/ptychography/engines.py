@@ -46,6 +46,8 @@ class Wave:
         Of object and probe, where the steps have one.
     exits : (P, modes, n0, n1) complex64, optional
         Exit waves, where the steps keep them.
+    here : object, optional
+        The state in other arrays, where the steps work on those; it knows how to copy itself.
     """
 
     planes: State
@@ -54,6 +56,7 @@ class Wave:
     geometry: Geometry
     momentum: tuple[Any, ...] = field(default_factory=tuple)
     exits: NDArray[np.complex64] | None = None
+    here: Any = None
 
     def copy(self) -> Wave:
         """A copy that shares only what nobody changes.
@@ -62,7 +65,8 @@ class Wave:
         """
         planes = State(*(part.copy() for part in self.planes))
         kept = tuple(m.copy() for m in self.momentum)
-        return Wave(planes, self.errors.copy(), self.model, self.geometry, kept)
+        here = None if self.here is None else self.here.copy()
+        return Wave(planes, self.errors.copy(), self.model, self.geometry, kept, None, here)
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

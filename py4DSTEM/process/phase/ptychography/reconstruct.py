@@ -16,7 +16,9 @@ from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.kernels.fft import make_plan
 from py4DSTEM.kernels.ptycho import Model, State
 from py4DSTEM.process.phase.optics import Optics
-from py4DSTEM.process.phase.ptychography.constraints import Constraints
+from py4DSTEM.process.phase.ptychography.array_steps import ArraySteps
+from py4DSTEM.process.phase.ptychography.arrays import namespace
+from py4DSTEM.process.phase.ptychography.constraints import Constraints, orthogonal
 from py4DSTEM.process.phase.ptychography.engines import GradientSteps, PositionSteps, Wave
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.process.phase.ptychography.patterns import Patterns, read_patterns
@@ -211,21 +213,37 @@ class Ptychography(
                 self.positions_from,
                 self.positions_every,
             )
-        return Rounds(self._steps(), constraints, positions, problem.patterns.power)
+        alone = not constraints.active and positions is None
+        return Rounds(self._steps(alone=alone), constraints, positions, problem.patterns.power)
 
-    def _steps(self) -> Steps:
+    def _steps(self, *, alone: bool = True) -> Steps:
+        """Steps of the method; `alone` says that nothing else changes the state between them."""
         common: dict[str, Any] = {
             name: getattr(self, name)
             for name in ("object_step", "probe_step", "probe_from", "seed")
         }
+        if self.method == "gradient":
+            common |= {name: getattr(self, name) for name in ("batch", "momentum", "blend")}
+            elsewhere = self._elsewhere()
+            if elsewhere is None:
+                return GradientSteps(**common)
+            return ArraySteps(*elsewhere, reread=not alone, **common)
+        if self.device == "cuda" or self.precision == "double":
+            raise ParameterError(
+                f"device={self.device!r} and precision={self.precision!r} need method='gradient', "
+                f"not {self.method!r}"
+            )
         if self.method == "epie":
             return PositionSteps(blend=self.blend, **common)
-        if self.method == "gradient":
-            return GradientSteps(
-                batch=self.batch, momentum=self.momentum, blend=self.blend, **common
-            )
         beta = 1.0 if self.method == "dm" else self.relaxation
         return ProjectionSteps(beta, self.probe_from, self.probe_step)
+
+    def _elsewhere(self) -> tuple[Any, Any] | None:
+        """Array library and precision; None: the compiled kernels do it."""
+        xp = namespace(self.device)
+        if xp is np and self.precision == "single":
+            return None
+        return xp, (np.complex64 if self.precision == "single" else np.complex128)
 
     def _result(
         self,
@@ -236,6 +254,7 @@ class Ptychography(
     ) -> PtychographyResult:
         patterns, geometry = problem.patterns, solved.state.geometry
         modes = from_spectra(solved.state.planes.probe, patterns.shape) * centre_ramp(patterns)
+        modes, _ = orthogonal(modes)
         power = (np.abs(modes) ** 2).sum(axis=(1, 2))
         optics = patterns.optics
         return PtychographyResult(
@@ -257,7 +276,7 @@ class Ptychography(
         )
 
 
-Steps = GradientSteps | PositionSteps | ProjectionSteps
+Steps = GradientSteps | PositionSteps | ProjectionSteps | ArraySteps
 
 
 @dataclass(frozen=True, eq=False)
@@ -396,11 +415,11 @@ def ptychography(
         Progress, cancel (gives what was reached), workers.
     **more
         Of the iteration: aberrations, rotation_rad, flip, batch, object_step, probe_step,
-        probe_from, momentum, blend, relaxation, poisson, tolerance, seed.  Of the object:
-        object_type, max_amplitude, positivity, tv_weight, low_pass_A, high_pass_A, blur_A,
-        kz_weight, identical_slices, object_every.  Of the probe: probe_radius_A, probe_aperture,
-        fix_probe_modulus, center_probe.  Of positions: refine_positions, positions_from,
-        positions_every, max_move_A.  `Ptychography` describes each.
+        probe_from, momentum, blend, relaxation, poisson, tolerance, seed, device, precision.  Of
+        the object: object_type, max_amplitude, positivity, tv_weight, low_pass_A, high_pass_A,
+        blur_A, kz_weight, identical_slices, object_every.  Of the probe: probe_radius_A,
+        probe_aperture, fix_probe_modulus, center_probe.  Of positions: refine_positions,
+        positions_from, positions_every, max_move_A.  `Ptychography` describes each.
 
     Returns
     -------

@@ -67,6 +67,13 @@ class IterationSettings(Parameters):
         description="Ends when the error falls by less than this in five iterations.",
     )
     seed: int = Field(0, description="Of the order of positions.")
+    device: Literal["cpu", "cuda", "auto"] = Field(
+        "cpu",
+        description="A card needs cupy and method gradient; auto takes one where there is one.",
+    )
+    precision: Literal["single", "double"] = Field(
+        "single", description="Of the arithmetic; double is for checks, and many times slower."
+    )
 
 
 class ObjectSettings(Parameters):
