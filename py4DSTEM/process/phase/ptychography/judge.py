@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 Pair = tuple[float, float]
 _SAMPLE = 128
 """Positions whose patterns are modelled to learn how much counting noise there is."""
-_MISFIT, _OVERFIT = 1.25, 0.9
+_MISFIT, _OVERFIT = 1.1, 0.9
 _STILL = 0.05
 """Of what lies above the noise: a fall over five iterations that says it was not the end."""
 _EDGE, _BESIDE, _SCALED = 0.02, 0.1, 0.15
@@ -57,7 +57,7 @@ class PtychographyJudgement:
     moved_A : float
         Root mean square distance of the positions from a regular grid.
     ramp_rad_per_A : (float, float)
-        Plane in the phase, scan axes.
+        Mean slope of the phase, scan axes.
     transmission : float
         Mean modulus of the object over the scanned area.
     raster : float
@@ -157,7 +157,6 @@ def judge_ptychography(
     halves = None if cube is None else _halves(result, cube, vacuum, mask, options)
     phase = result.phase
     probe = _probe(result)
-    ramp = _plane(phase.data, phase.calibration.R[0].step)
     errors = np.array(result.errors, np.float64)
     judged = PtychographyJudgement(
         errors=errors,
@@ -167,7 +166,7 @@ def judge_ptychography(
         mode_shares=result.mode_shares,
         outliers=_outliers(result.position_errors),
         moved_A=_moved_A(result),
-        ramp_rad_per_A=ramp,
+        ramp_rad_per_A=_ramp(result),
         transmission=float(np.abs(result.object[:, result.seen()]).mean()),
         raster=raster_height(phase.data, phase.calibration.R[0].step, result.optics.R_steps_A),
         warnings=(),
@@ -267,11 +266,17 @@ def _moved_A(result: PtychographyResult) -> float:
     return float(np.sqrt((away**2).sum(axis=2).mean()))
 
 
-def _plane(phase: Float, step: float) -> Pair:
-    x, y = np.indices(phase.shape) * step
-    columns = np.stack([np.ones(phase.size), x.ravel(), y.ravel()], axis=1)
-    _, along_x, along_y = np.linalg.lstsq(columns, phase.ravel(), rcond=None)[0]
-    return float(along_x), float(along_y)
+def _ramp(result: PtychographyResult) -> Pair:
+    """Mean slope of the phase in scan axes, rad/Å, from neighbouring pixels, which do not wrap."""
+    whole = np.prod(result.object.astype(np.complex128), axis=0)
+    seen = result.seen()
+    slopes = []
+    for axis in (0, 1):
+        both = seen & np.roll(seen, -1, axis)
+        product = (np.roll(whole, -1, axis) * whole.conj())[both].sum()
+        slopes.append(float(np.angle(product)) / result.sampling_A[axis])
+    x, y = result.optics.to_detector().T @ np.array(slopes)
+    return float(x), float(y)
 
 
 def raster_height(phase: ArrayLike, step_A: float, R_steps_A: Pair) -> float:

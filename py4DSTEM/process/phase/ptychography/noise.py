@@ -40,16 +40,16 @@ def expected_misfit(counts: ArrayLike) -> Float:
     """
     value = np.asarray(counts, np.float64)
     roots, table = _table()
-    small = np.interp(np.sqrt(value), roots, table)
+    small = 2 * value * (1 - np.interp(np.sqrt(value), roots, table))
     large = 0.25 + 7 / (64 * np.maximum(value, _LARGEST))
     return np.where(value < _LARGEST, small, large)
 
 
 @cache
 def _table() -> tuple[Float, Float]:
-    """√λ, and what is expected there."""
+    """√λ, and ``E√n / √λ`` there, which is smooth and zero where λ is."""
     roots = np.linspace(0, np.sqrt(_LARGEST), _POINTS)
     n = np.arange(0, 200)
-    mean = roots[:, None] ** 2
+    mean = roots[1:, None] ** 2
     root = (stats.poisson.pmf(n, mean) * np.sqrt(n)).sum(axis=1)
-    return roots, np.asarray(2 * roots**2 - 2 * roots * root)
+    return roots, np.concatenate([[0.0], root / roots[1:]])

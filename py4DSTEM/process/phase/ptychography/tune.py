@@ -115,8 +115,8 @@ def tune_ptychography(
     ...     scan.cube, {"defocus_A": (40.0, 160.0)}, 3, iterations=2, rotation_rad=0.3
     ... )  # doctest: +SKIP
     """
-    study = _study(seed)
     _check(space, trials, fixed)
+    study = _study(seed)
     results: list[tuple[dict[str, Any], float]] = []
     reasons = []
     for _ in range(trials):
