@@ -61,6 +61,27 @@ REFERENCES = {
         "Phase contrast STEM for thin samples: Integrated differential phase contrast",
         "Ultramicroscopy", "160", "265--280", 2016,
     ),
+    "10.1016/j.ultramic.2009.05.012": Reference(
+        "Maiden2009", "Maiden, Andrew M. and Rodenburg, John M.",
+        "An improved ptychographical phase retrieval algorithm for diffractive imaging",
+        "Ultramicroscopy", "109", "1256--1262", 2009,
+    ),
+    "10.1364/OPTICA.4.000736": Reference(
+        "Maiden2017", "Maiden, Andrew and Johnson, Daniel and Li, Peng",
+        "Further improvements to the ptychographical iterative engine", "Optica", "4", "736--745",
+        2017,
+    ),
+    "10.1364/JOSAA.29.001606": Reference(
+        "Maiden2012", "Maiden, Andrew M. and Humphry, Martin J. and Rodenburg, John M.",
+        "Ptychographic transmission microscopy in three dimensions using a multi-slice approach",
+        "Journal of the Optical Society of America A", "29", "1606--1614", 2012,
+    ),
+    "10.1038/s41467-020-16688-6": Reference(
+        "Chen2020", "Chen, Zhen and Odstrcil, Michal and Jiang, Yi and Han, Yimo and Chiu, "
+        "Ming-Hui and Li, Lain-Jong and Muller, David A.",
+        "Mixed-state electron ptychography enables sub-angstrom resolution imaging with picometer "
+        "precision at low dose", "Nature Communications", "11", "2994", 2020,
+    ),
     "10.1038/nmat1266": Reference(
         "Poulsen2005", "Poulsen, Henning F. and Wert, John A. and Neuefeind, Jörg and Honkimäki, "
         "Veijo and Daymond, Mark", "Measuring strain distributions in amorphous materials",

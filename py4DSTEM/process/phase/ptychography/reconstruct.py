@@ -52,6 +52,8 @@ from py4DSTEM.stream.options import RunOptions
 __all__ = ["Ptychography", "ptychography"]
 
 LEAST_OVERLAP = 0.3
+PROBE_FROM = 8
+"""First iteration that changes the probe of several slices: earlier it takes up their errors."""
 FLOOR = 1e-5
 """Of the mean counts in a pixel: what is added before anything is divided by an intensity."""
 
@@ -219,9 +221,10 @@ class Ptychography(
     def _steps(self, *, alone: bool = True) -> Steps:
         """Steps of the method; `alone` says that nothing else changes the state between them."""
         common: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in ("object_step", "probe_step", "probe_from", "seed")
+            name: getattr(self, name) for name in ("object_step", "probe_step", "seed")
         }
+        late = 1 if self.slices == 1 else PROBE_FROM
+        common["probe_from"] = late if self.probe_from is None else self.probe_from
         if self.method == "gradient":
             common |= {name: getattr(self, name) for name in ("batch", "momentum", "blend")}
             elsewhere = self._elsewhere()
@@ -236,7 +239,7 @@ class Ptychography(
         if self.method == "epie":
             return PositionSteps(blend=self.blend, **common)
         beta = 1.0 if self.method == "dm" else self.relaxation
-        return ProjectionSteps(beta, self.probe_from, self.probe_step)
+        return ProjectionSteps(beta, common["probe_from"], self.probe_step)
 
     def _elsewhere(self) -> tuple[Any, Any] | None:
         """Array library and precision; None: the compiled kernels do it."""

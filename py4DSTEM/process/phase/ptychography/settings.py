@@ -43,7 +43,12 @@ class IterationSettings(Parameters):
     batch: int = Field(64, ge=1, description="Positions of a step of the gradient method.")
     object_step: PositiveFloat = Field(0.5, description="Share of the suggested step.")
     probe_step: NonNegativeFloat = Field(0.5, description="The same for the probe; 0 keeps it.")
-    probe_from: int = Field(1, ge=0, description="First iteration that changes the probe.")
+    probe_from: int | None = Field(
+        None,
+        ge=0,
+        description="First iteration that changes the probe; None: 1, and 8 for several slices, "
+        "which are far from right before.",
+    )
     momentum: float = Field(0.5, ge=0, lt=1, description="Share of the last step taken again.")
     blend: float = Field(
         1.0,
