@@ -143,6 +143,17 @@ def test_what_is_wrong_is_said():
     assert any("counting noise explains" in words for words in defocused.judge().warnings)
 
 
+def test_halves_that_do_not_agree():
+    """Patterns of nothing but noise: two reconstructions have nothing in common."""
+    cube, truth = counted(500.0)
+    mean = np.asarray(truth.vacuum.data, np.float64)
+    noise = np.random.default_rng(4).poisson(500 * mean / mean.sum(), cube.shape)
+    empty = DataCube(noise.astype(np.uint16)).with_calibration(cube.calibration)
+    judged = judge_ptychography(ptychography(empty, defocus_A=100.0, iterations=6), empty)
+    assert math.isnan(judged.resolution_A) and "halves" in judged.warnings[-1]
+    assert "nan" not in judged.text()
+
+
 def test_damaged_patterns_are_found():
     cube, _ = counted(100_000.0)
     data = np.array(cube.data)
@@ -218,12 +229,12 @@ def test_searches_that_make_no_sense(monkeypatch):
 
 
 # ---- reference data ------------------------------------------------------------------------------
-def reference(folder, name, *, bin_by=1, crop=None):
+def reference(folder, name, *, bin_by=1, crop=None, part=np.s_[:]):
     """A scan of the reference data, and its truth in our axes: x down, y to the right."""
     truth = json.loads((folder / name / "truth.json").read_text())
     arrays = dict(np.load(folder / name / "truth.npz"))
     with h5py.File(folder / name / "data.h5") as file:
-        data = file["data"][:]
+        data = file["data"][:][part, part]
     if crop is not None:
         data = np.ascontiguousarray(data[:, :, crop:-crop, crop:-crop])
     Rx, Ry, Qx, Qy = data.shape
@@ -233,7 +244,7 @@ def reference(folder, name, *, bin_by=1, crop=None):
         Q_pixel_size=bin_by * truth["detector_pixel_1_per_A"], Q_pixel_units="A^-1",
         energy_eV=truth["energy_eV"], semiangle_mrad=truth["convergence_semiangle_mrad"],
     )  # fmt: skip
-    places = arrays["positions_xy_A"].reshape(Rx, Ry, 2)[..., ::-1]
+    places = arrays["positions_xy_A"].reshape(*truth["scan_shape"], 2)[part, part, ::-1]
     angle = math.radians(truth["scan_rotation_deg"])
     c, s = math.cos(angle), math.sin(angle)
     to_lab = np.array([[c, s], [-s, c]])
@@ -242,7 +253,7 @@ def reference(folder, name, *, bin_by=1, crop=None):
 
 def test_thin_crystal_from_nothing_but_the_optics(shared_data):
     """Rotation, defocus, phase and every defect, with drift, a finite source and 7200 electrons."""
-    cube, truth, arrays, middle, to_lab = reference(shared_data, "ptycho_thin", bin_by=2)
+    cube, truth, arrays, middle, _ = reference(shared_data, "ptycho_thin", bin_by=2)
     result = ptychography(
         cube, modes=3, object_type="pure phase", refine_positions="affine", iterations=30
     )
@@ -253,6 +264,9 @@ def test_thin_crystal_from_nothing_but_the_optics(shared_data):
     assert lens.defocus_A == pytest.approx(sheet, rel=0.03)
     judged = judge_ptychography(result, cube)
     assert judged.resolution_A < 0.85 and judged.error_ratio < 1.1
+    # The object is found in detector axes, which are those of the truth; refined positions have
+    # what the first rotation lacked.
+    to_lab = result.optics.to_detector()
     found = compared(
         result.phase, extent_A(result), arrays["phase"], truth["phase_pixel_A"], middle,
         judged.resolution_A, to_lab,
@@ -291,3 +305,44 @@ def _check_defects(result, truth, arrays, middle, to_lab, shift):
     assert np.hypot(*(places[value.argmax()] - tungsten)) < 0.3 and value.max() > 2.5
     low = sum(int((v < -5).sum()) for _, v in heights.values())
     assert low <= 4  # three vacancies; coordinates of one site may be listed twice
+
+
+def test_thick_crystal_in_slices(shared_data):
+    """Phase of each slab, and the depth of foreign atoms, which a single slice cannot tell."""
+    cube, truth, arrays, middle, to_lab = reference(
+        shared_data, "ptycho_thick", crop=20, part=np.s_[3:29]
+    )
+    cube = cube.with_calibration(rotation_rad=math.radians(truth["scan_rotation_deg"]), flip=False)
+    slabs = arrays["phase_slabs"]
+    # Of a probe at the first slice, which stands for the middle of its slab.
+    defocus = truth["defocus_A"] - truth["slab_thickness_A"] / 2
+    common = {"defocus_A": defocus, "modes": 3, "batch": 20, "object_type": "pure phase"}
+    thick = ptychography(cube, slices=10, slice_thickness_A=15.62, iterations=15, **common)
+    single = ptychography(cube, iterations=6, **common)
+
+    def agrees(phase, known):
+        return compared(
+            phase, extent_A(thick), known, truth["phase_slabs_pixel_A"], middle, 0.5, to_lab
+        )
+
+    whole = agrees(thick.phase, slabs.sum(axis=0))
+    assert whole.correlation > 0.98 and whole.scale == pytest.approx(1, abs=0.1)
+    each = [agrees(p, s).correlation for p, s in zip(thick.slice_phases, slabs, strict=True)]
+    # The probe may take up a part of what the first slab is.
+    assert min(each[1:]) > 0.95 and each[0] > 0.8
+    assert agrees(single.phase, slabs.sum(axis=0)).correlation < 0.5
+    assert thick.errors[-1] < 0.5 * single.errors[-1]
+    for defect in truth["defects"]:
+        place = (np.array(defect["xy"][::-1]) - middle) @ to_lab + extent_A(thick) / 2
+        found = np.array([_height(p, place) for p in thick.slice_phases])
+        shape = "missing" not in defect["kind"]
+        # The slabs that hold the foreign atoms; their depth is told to about a slab.
+        first, last = (depth / truth["slab_thickness_A"] for depth in defect["z"])
+        extreme = int(found.argmax() if shape else found.argmin())
+        assert first - 1.2 < extreme < last + 0.5, (defect, found)
+
+
+def _height(phase, place_A):
+    step = phase.calibration.R[0].step
+    smooth = gaussian_filter(phase.data - np.median(phase.data), 0.3 / step)
+    return float(map_coordinates(smooth, (place_A / step)[:, None], order=1)[0])

@@ -96,7 +96,7 @@ class PtychographyJudgement:
         """A few lines for a report."""
         last = self.errors[-1] if len(self.errors) else math.nan
         lines = [f"error {last:.4g}, {self.error_ratio:.2f} x that of counting noise alone"]
-        if self.halves is not None:
+        if math.isfinite(self.resolution_A) and self.halves is not None:
             found = self.halves.resolutions["half-bit"]
             better = " or better" if found.reached_edge else f" ± {found.sigma_A:.2g} Å"
             lines.append(f"resolution {found.resolution_A:.3g} Å{better} (halves of the data)")
@@ -338,6 +338,9 @@ def _words(judged: PtychographyJudgement, result: PtychographyResult) -> list[st
         f"{tuple(judged.outliers[0].tolist()) if len(judged.outliers) else ()}: damaged, or out "
         "of place": len(judged.outliers) > 0,
         **_ambiguities(judged, result),
+        "halves of the data agree at no resolution: what is seen is noise, or wrong": (
+            judged.halves is not None and math.isnan(judged.resolution_A)
+        ),
     }
     return [words for words, true in found.items() if true]
 
