@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -117,9 +118,12 @@ def _level(image: np.ndarray) -> np.ndarray:
 
 
 def serve_ptychography(
-    doc: str, packages: tuple[str, ...], make: Callable[[Scan, argparse.Namespace], Peer]
+    doc: str,
+    packages: tuple[str, ...],
+    make: Callable[[Scan, argparse.Namespace], Peer],
+    modules: tuple[str, ...] = (),
 ) -> None:
-    """Serve the jobs "warm" and "run" of one package."""
+    """Serve the jobs "warm" and "run" of one package; `modules` are imported before the clock."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--scan", type=Path, required=True)
     parser.add_argument("--way", default="gradient")
@@ -130,6 +134,8 @@ def serve_ptychography(
     scan = Scan.read(options.scan)
 
     def jobs() -> dict[str, Job]:
+        for name in modules:
+            import_module(name)
         clock, processor = time.perf_counter(), time.process_time()
         peer = make(scan, options)
         prepared = {

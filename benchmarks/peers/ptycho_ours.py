@@ -21,6 +21,8 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
         Q_pixel_units="A^-1", energy_eV=scan.energy_eV, semiangle_mrad=scan.semiangle_mrad,
         rotation_rad=0.0, flip=False, origin_px=tuple(n // 2 for n in scan.data.shape[2:]),
     )  # fmt: skip
+    # ePIE follows every position: with its usual long steps it follows the noise of the last ones.
+    shorter = {"object_step": 0.1, "probe_step": 0.1} if options.way == "epie" else {}
     kept = {"passes": 0}
 
     def passes(count: int) -> None:
@@ -35,7 +37,7 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
             cube, method=options.way, iterations=kept["passes"], batch=options.batch,
             defocus_A=scan.defocus_A, slices=scan.slices,
             slice_thickness_A=scan.slice_A if scan.slices > 1 else None, modes=scan.modes,
-            options=RunOptions(workers=options.threads, progress=progress),
+            **shorter, options=RunOptions(workers=options.threads, progress=progress),
         )  # fmt: skip
         if result.status != "iterations":
             raise RuntimeError(f"{result.status}: {result.reason}")

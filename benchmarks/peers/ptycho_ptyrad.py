@@ -47,8 +47,6 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
     import torch
 
     torch.set_num_threads(options.threads)
-    KEPT.append(_with_torchvision())
-    _without_plots()
     from ptyrad.core.constraints import CombinedConstraint
     from ptyrad.core.losses import CombinedLoss
     from ptyrad.core.models import PtychoModel
@@ -104,4 +102,7 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
 
 
 if __name__ == "__main__":
-    serve_ptychography(__doc__, ("ptyrad", "torch", "numpy", "scipy"), make)
+    KEPT.append(_with_torchvision())
+    _without_plots()
+    needed = ("torch", "ptyrad.init", "ptyrad.solver.reconstruction")
+    serve_ptychography(__doc__, ("ptyrad", "torch", "numpy", "scipy"), make, needed)

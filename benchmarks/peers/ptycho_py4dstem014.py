@@ -56,4 +56,4 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
 
 
 if __name__ == "__main__":
-    serve_ptychography(__doc__, ("py4DSTEM", "numpy", "scipy"), make)
+    serve_ptychography(__doc__, ("py4DSTEM", "numpy", "scipy"), make, ("py4DSTEM",))

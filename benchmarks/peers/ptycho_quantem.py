@@ -69,4 +69,5 @@ def make(scan: Scan, options: argparse.Namespace) -> Peer:
 
 
 if __name__ == "__main__":
-    serve_ptychography(__doc__, ("quantem", "torch", "numpy", "scipy"), make)
+    needed = ("torch", "quantem.core.datastructures", "quantem.diffractive_imaging.ptychography")
+    serve_ptychography(__doc__, ("quantem", "torch", "numpy", "scipy"), make, needed)
