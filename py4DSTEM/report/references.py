@@ -61,6 +61,39 @@ REFERENCES = {
         "Phase contrast STEM for thin samples: Integrated differential phase contrast",
         "Ultramicroscopy", "160", "265--280", 2016,
     ),
+    "10.1038/ncomms6653": Reference(
+        "Muller2014", "Müller, Knut and Krause, Florian F. and Béché, Armand and Schowalter, Marco "
+        "and Galioit, Vincent and Löffler, Stefan and Verbeeck, Johan and Zweck, Josef and "
+        "Schattschneider, Peter and Rosenauer, Andreas",
+        "Atomic electric fields revealed by a quantum mechanical approach to electron "
+        "picodiffraction", "Nature Communications", "5", "5653", 2014,
+    ),
+    "10.1109/34.3909": Reference(
+        "Frankot1988", "Frankot, Robert T. and Chellappa, Rama",
+        "A method for enforcing integrability in shape from shading algorithms",
+        "IEEE Transactions on Pattern Analysis and Machine Intelligence", "10", "439--451", 1988,
+    ),
+    "10.1111/jmi.12372": Reference(
+        "Lupini2016", "Lupini, Andrew R. and Chi, Miaofang and Jesse, Stephen",
+        "Rapid aberration measurement with pixelated detectors", "Journal of Microscopy", "263",
+        "43--50", 2016,
+    ),
+    "10.1016/j.ultramic.2014.09.013": Reference(
+        "Pennycook2015", "Pennycook, Timothy J. and Lupini, Andrew R. and Yang, Hao and Murfitt, "
+        "Matthew F. and Jones, Lewys and Nellist, Peter D.",
+        "Efficient phase contrast imaging in STEM using a pixelated detector. Part 1: Experimental "
+        "demonstration at atomic resolution", "Ultramicroscopy", "151", "160--167", 2015,
+    ),
+    "10.1016/j.ultramic.2020.113133": Reference(
+        "Ooe2021", "Ooe, Kousuke and Seki, Takehito and Ikuhara, Yuichi and Shibata, Naoya",
+        "Ultra-high contrast STEM imaging for segmented/pixelated detectors by maximizing the "
+        "signal-to-noise ratio", "Ultramicroscopy", "220", "113133", 2021,
+    ),
+    "10.1098/rsta.1992.0050": Reference(
+        "Rodenburg1992", "Rodenburg, John M. and Bates, Richard H. T.",
+        "The theory of super-resolution electron microscopy via Wigner-distribution deconvolution",
+        "Philosophical Transactions of the Royal Society of London A", "339", "521--553", 1992,
+    ),
     "10.1016/j.ultramic.2009.05.012": Reference(
         "Maiden2009", "Maiden, Andrew M. and Rodenburg, John M.",
         "An improved ptychographical phase retrieval algorithm for diffractive imaging",
