@@ -204,11 +204,9 @@ def test_another_scan_is_refused():
 def test_defocus_is_found_by_trial():
     pytest.importorskip("optuna", reason="installed by the tune extra")
     cube, _ = counted(100_000.0)
-    tuned = tune_ptychography(
-        cube, {"defocus_A": (20.0, 200.0)}, 12, iterations=10, probe_step=0.0, seed=1
-    )
+    tuned = tune_ptychography(cube, {"defocus_A": (20.0, 200.0)}, 12, iterations=6, seed=1)
     assert tuned.best["defocus_A"] == pytest.approx(100, abs=20)
-    assert tuned.scores.min() < 2 < tuned.scores.max()
+    assert tuned.scores.min() < 1.03 < tuned.scores.max()
     assert "defocus_A = " in tuned.text()
 
 
