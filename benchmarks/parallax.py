@@ -27,9 +27,7 @@ PEERS = Path(__file__).parent / "peers"
 def make(path: Path) -> None:
     from py4DSTEM import simulate
 
-    scan = simulate.phase_object(
-        (128, 128), (64, 64), defocus_A=400, dose=10_000, seed=1
-    )
+    scan = simulate.phase_object((128, 128), (64, 64), defocus_A=400, dose=10_000, seed=1)
     c = scan.truth.calibration
     np.savez(
         path, data=np.asarray(scan.cube.data), step_A=c.R[0].step, pixel_per_A=c.Q[0].step,

@@ -34,7 +34,8 @@ def main() -> None:
         ax.set_title(name)
         ax.set_axis_off()
     figure.colorbar(drawn, ax=axes[-1], label="phase (rad)")
-    figure.suptitle(lens.text().replace("\n", "; ").replace("direct ptychography (ssb)", "found from nothing:"))
+    words = lens.text().replace("\n", "; ")
+    figure.suptitle(words.replace("direct ptychography (ssb)", "found from nothing:"))
     figure.savefig(HERE / "direct.png", dpi=80)
 
 
