@@ -75,7 +75,8 @@ def tune_ptychography(
     Parameters
     ----------
     cube : DataCube
-        A part of the scan saves time: ``cube[:16, :16]`` with ``iterations=6`` is enough for defocus and
+        A part of the scan saves time: ``cube[:16, :16]`` with ``iterations=6`` is enough
+        for defocus and
         rotation.
     space : mapping
         Name of a parameter → (low, high) of numbers, whole ones if both are, or a list of choices:
