@@ -326,3 +326,10 @@ def test_a_card_gives_what_the_processor_gives():
     except ParameterError as error:
         pytest.skip(str(error))
     np.testing.assert_allclose(card.object, solve(cube, 4, batch=40).object, atol=1e-3)
+
+
+def test_epie_bears_few_counts():
+    cube, truth = scanned(dose=3000)
+    result = solve(cube, 12, method="epie", vacuum=truth.vacuum)
+    assert result.status == "iterations"
+    assert judged(result, truth).correlation > 0.8

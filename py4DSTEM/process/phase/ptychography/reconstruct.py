@@ -56,6 +56,9 @@ PROBE_FROM = 8
 """First iteration that changes the probe of several slices: earlier it takes up their errors."""
 FLOOR = 1e-5
 """Of the mean counts in a pixel: what is added before anything is divided by an intensity."""
+FLOOR_OF_COUNTS = {"gradient": 5e-4, "epie": 5e-3, "dm": 0.0, "raar": 0.0}
+"""The same, in electrons, where counts are whole: one of them where the model has nearly none must
+not change everything, least of all where a single pattern makes a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +70,15 @@ class Problem:
     aberrations: Aberrations
     slice_thickness_A: float
     poisson: float
+    few: float = 0.0
+    """Electrons that are next to nothing, where counts are electrons."""
 
     def model(self) -> Model:
         """For the kernels."""
         n0, n1 = self.patterns.shape
         ramps = self.geometry.ramps()
         wave = flight(self.patterns, self.slice_thickness_A)
-        floor = FLOOR * self.patterns.power / self.patterns.amplitudes.size
+        floor = _floor(self.patterns, self.few)
         return Model(
             make_plan(n0),
             make_plan(n1),
@@ -161,7 +166,8 @@ class Ptychography(
         else:
             geometry = Geometry.of(patterns.optics, cube.R_shape, given)
         thickness = (self.slice_thickness_A or 0.0) if self.slices > 1 else 0.0
-        return Problem(patterns, geometry, aberrations, thickness, self.poisson)
+        few = FLOOR_OF_COUNTS[self.method]
+        return Problem(patterns, geometry, aberrations, thickness, self.poisson, few)
 
     def calibrated(
         self, cube: Cube, options: RunOptions | None, start: PtychographyResult | None
@@ -308,6 +314,16 @@ def _wave(problem: Problem, object_: NDArray[Any], probe: NDArray[Any]) -> Wave:
     planes = State(to_object(object_), to_spectra(probe))
     errors = np.zeros(len(problem.patterns.counts))
     return Wave(planes, errors, problem.model(), problem.geometry)
+
+
+def _floor(patterns: Patterns, few: float) -> float:
+    """What is added to intensities; more where counts are electrons than where they are not."""
+    least = FLOOR * patterns.power / patterns.amplitudes.size
+    some = patterns.amplitudes[:: max(1, len(patterns.amplitudes) // 16)].astype(np.float64)
+    counts = np.square(np.maximum(some, 0))
+    whole = np.abs(counts - np.rint(counts)) < 1e-3 + 1e-5 * counts
+    electrons = bool(whole.all()) and counts.max() >= 1
+    return max(least, few) if electrons else least
 
 
 def _shares_of(
