@@ -76,8 +76,7 @@ def tune_ptychography(
     ----------
     cube : DataCube
         A part of the scan saves time: ``cube[:16, :16]`` with ``iterations=6`` is enough
-        for defocus and
-        rotation.
+        for defocus and rotation.
     space : mapping
         Name of a parameter → (low, high) of numbers, whole ones if both are, or a list of choices:
         ``{"defocus_A": (50.0, 200.0), "modes": (1, 3), "flip": [False, True]}``.
