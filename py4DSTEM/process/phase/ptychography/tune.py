@@ -75,8 +75,8 @@ def tune_ptychography(
     Parameters
     ----------
     cube : DataCube
-        A part of the scan saves time: ``cube[:16, :16]`` with ``iterations=6`` is enough
-        for defocus and rotation.
+        A part of the scan saves time: ``cube.crop(((0, 16), (0, 16)))`` with ``iterations=6``
+        does for defocus and rotation.
     space : mapping
         Name of a parameter → (low, high) of numbers, whole ones if both are, or a list of choices:
         ``{"defocus_A": (50.0, 200.0), "modes": (1, 3), "flip": [False, True]}``.
