@@ -361,3 +361,30 @@ def bin_dtype(dtype: np.dtype[Any] | type, factor: int) -> np.dtype[Any]:
         if info.min <= low * factor and top * factor <= info.max:
             return np.dtype(kind)
     return np.dtype(np.int64 if low else np.uint64)
+
+
+class Overlaps(NamedTuple):
+    """Sums over detector pixels, of Q = starts[i] + j·step.
+
+    Attributes
+    ----------
+    sums : (2, nx, ny) complex64
+        ``Σ w Γ₁* G`` and ``Σ w Γ₂* G``.
+    norms : (2, nx, ny) float32
+        ``Σ w |Γ₁|²`` and ``Σ w |Γ₂|²``.
+    cross : (nx, ny) complex64
+        ``Σ w Γ₁* Γ₂``; zero where pixels in both disks do not count.
+    """
+
+    sums: NDArray[np.complex64]
+    norms: NDArray[np.float32]
+    cross: NDArray[np.complex64]
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, int]) -> Overlaps:
+        """Nothing summed yet."""
+        return cls(
+            np.zeros((2, *shape), np.complex64),
+            np.zeros((2, *shape), np.float32),
+            np.zeros(shape, np.complex64),
+        )

@@ -9,7 +9,7 @@ enters and leaves is solved for, and along it the phase of Ψ is a polynomial of
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..errors import ShapeError
 from ._arrays import fit_array
 from ._jit import njit
-from .api import Float
+from .api import Float, Overlaps
 
 __all__ = ["Overlaps", "gather_pixels", "overlap_sums"]
 
@@ -27,33 +27,6 @@ _SIN = tuple(_F((-1) ** n / math.factorial(2 * n + 1)) for n in range(6))
 _COS = tuple(_F((-1) ** n / math.factorial(2 * n)) for n in range(7))
 _BLOCK = 64
 _VECTOR = 32
-
-
-class Overlaps(NamedTuple):
-    """Sums over detector pixels, of Q = starts[i] + j·step.
-
-    Attributes
-    ----------
-    sums : (2, nx, ny) complex64
-        ``Σ w Γ₁* G`` and ``Σ w Γ₂* G``.
-    norms : (2, nx, ny) float32
-        ``Σ w |Γ₁|²`` and ``Σ w |Γ₂|²``.
-    cross : (nx, ny) complex64
-        ``Σ w Γ₁* Γ₂``; zero where pixels in both disks do not count.
-    """
-
-    sums: NDArray[np.complex64]
-    norms: NDArray[np.float32]
-    cross: NDArray[np.complex64]
-
-    @classmethod
-    def zeros(cls, shape: tuple[int, int]) -> Overlaps:
-        """Nothing summed yet."""
-        return cls(
-            np.zeros((2, *shape), np.complex64),
-            np.zeros((2, *shape), np.float32),
-            np.zeros(shape, np.complex64),
-        )
 
 
 # ---- pixels of patterns --------------------------------------------------------------------------

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .api import Float
-from .overlap import Overlaps
+from .api import Float, Overlaps
 
 __all__ = ["gather_pixels", "overlap_sums"]
 

@@ -125,7 +125,8 @@ def test_signals(
     for number in signals:
         process.send_signal(number)
         time.sleep(0.3)
-    assert process.wait(30) == code
+    with process:  # closes what it says
+        assert process.wait(30) == code
     assert workers and not night.orphans()
     rows = RunDirectory(tmp_path / "out").files()
     assert "running" not in {row.state for row in rows}

@@ -18,6 +18,8 @@ from py4DSTEM.batch import worker
 from py4DSTEM.batch.overview import PREVIEW, Overview
 from py4DSTEM.core.cube import Cube
 from py4DSTEM.core.lazy import LazyArray
+from py4DSTEM.recipe.model import all_steps
+from py4DSTEM.recipe.physics import made_by
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.stream.step import _REGISTRY
@@ -53,8 +55,13 @@ def less_one() -> Any:
         def apply(self, value: Cube, options: RunOptions | None = None) -> Cube:
             return py4DSTEM.subtract_dark(value, np.ones(value.Q_shape), clip_negative=True)
 
+    known = (all_steps, made_by)  # remembered, perhaps, from before there was this step
+    for remembered in known:
+        remembered.cache_clear()
     yield LessOne
     del _REGISTRY["less-one"]
+    for remembered in known:
+        remembered.cache_clear()
 
 
 class Told:

@@ -87,6 +87,7 @@ class RunTable(QtWidgets.QTableView):
         self.setEditTriggers(views.EditTrigger.NoEditTriggers)
         self.setWordWrap(False)
         self.setShowGrid(False)
+        self.setToolTip("A row for each file; a double click opens what came of it.")
         across, down = self.horizontalHeader(), self.verticalHeader()
         if across is not None and down is not None:
             across.setStretchLastSection(True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.core.aberrations import ORDERS, Aberrations, basis
-from py4DSTEM.kernels.overlap import Overlaps
+from py4DSTEM.kernels.api import Overlaps
 from py4DSTEM.process.phase.direct_stack import BrightStack
 from py4DSTEM.process.phase.optics import Optics
 from py4DSTEM.stream.parallel import in_threads
