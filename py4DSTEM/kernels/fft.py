@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 
 from ._jit import njit
 from ._simd import LANES, LINE, address, apart, load, number, same, spread, store, turn
@@ -62,17 +63,7 @@ def fast_size(length: int) -> int:
     >>> fast_size(97), fast_size(128)
     (100, 128)
     """
-    size = max(2, length + length % 2)
-    while _without(size, (2, 3, 5)) != 1:
-        size += 2
-    return size
-
-
-def _without(number: int, primes: tuple[int, ...]) -> int:
-    for prime in primes:
-        while number % prime == 0:
-            number //= prime
-    return number
+    return 2 * next_fast_len(-(-max(length, 1) // 2), real=True)  # real: no factors of 7 and 11
 
 
 def make_plan(length: int) -> Plan:

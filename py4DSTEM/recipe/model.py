@@ -63,9 +63,9 @@ Quantity = Literal[
 @cache
 def all_steps() -> Mapping[str, Any]:
     """All operations and analyses by kind."""
-    from py4DSTEM.process import load_analyses, load_operations
+    from py4DSTEM.process import load_steps
 
-    return dict(sorted({**load_operations(), **load_analyses()}.items()))
+    return load_steps()
 
 
 @cache

@@ -108,9 +108,9 @@ class FormField:
 
 def all_steps() -> dict[str, Any]:
     """All operations and analyses by kind."""
-    from py4DSTEM.process import load_analyses, load_operations
+    from py4DSTEM.process import load_steps
 
-    return dict(sorted({**load_operations(), **load_analyses()}.items()))
+    return load_steps()
 
 
 def title_of(cls: Any) -> str:

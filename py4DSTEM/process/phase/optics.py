@@ -18,7 +18,6 @@ from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import CalibrationMissing, ParameterError
 from py4DSTEM.units import (
     electron_wavelength_A,
-    interaction_constant_rad_per_VA,
     is_length,
     unit_factor,
 )
@@ -107,11 +106,6 @@ class Optics:
     @property
     def wavelength_A(self) -> float:
         return electron_wavelength_A(self.energy_eV)
-
-    @property
-    def interaction_rad_per_VA(self) -> float:
-        """σ: phase per projected potential."""
-        return interaction_constant_rad_per_VA(self.energy_eV)
 
     @property
     def sampling_A(self) -> tuple[float, float]:
