@@ -1,0 +1,1 @@
+"""Classes of scan positions: features, clusters, components, grains."""
