@@ -46,9 +46,10 @@ __all__ = [
     "Gradient",
     "Model",
     "Room",
+    "Shares",
     "State",
     "follow_positions",
-    "make_room",
+    "make_rooms",
     "run_positions",
 ]
 
@@ -537,16 +538,38 @@ class Room(NamedTuple):
         That it was made for.
     work : arrays
     found : Gradient
-        Of as many positions as a call may have.
+        Of as many positions as a call may have; it lies in the `Shares` of all threads.
+    band : (2,) int64
+        First row of the object that was added to since the sums were taken, and the one after
+        the last.
     """
 
     model: Model
     work: _Work
     found: Gradient
+    band: NDArray[np.int64]
 
 
-def make_room(model: Model, state: State, count: int) -> Room:
-    """A room for calls of up to `count` positions of one model, and of states of one shape.
+class Shares(NamedTuple):
+    """Sums of several threads, side by side, which `ptycho_step.take_step` adds up and clears.
+
+    Parameters
+    ----------
+    object : (shares, slices, 2, rows, columns) float32
+    intensity : (shares, slices, rows, columns) float32
+    probe : (shares, modes, 2, plane) float32
+    bands : (shares, 2) int64
+        Rows of the object that each has touched; all else is zero.
+    """
+
+    object: F32
+    intensity: F32
+    probe: F32
+    bands: NDArray[np.int64]
+
+
+def make_rooms(model: Model, state: State, count: int, shares: int) -> tuple[Shares, list[Room]]:
+    """Rooms for calls of up to `count` positions of one model, and of states of one shape.
 
     Raises
     ------
@@ -554,7 +577,20 @@ def make_room(model: Model, state: State, count: int) -> Room:
         Arrays do not fit together, or a window of any position leaves the object.
     """
     work = _checked(model, state, np.arange(len(model.amplitudes)))
-    return Room(model, work, _nothing(state, count))
+    slices, _, rows, across = state.object.shape
+    sums = Shares(
+        np.zeros((shares, *state.object.shape), np.float32),
+        np.zeros((shares, slices, rows, across), np.float32),
+        np.zeros((shares, *state.probe.shape), np.float32),
+        np.zeros((shares, 2), np.int64),
+    )
+    rooms = []
+    for k in range(shares):
+        errors, positions = np.empty(count), np.full((count, 2), np.nan)
+        found = Gradient(sums.object[k], sums.intensity[k], sums.probe[k], errors, positions)
+        rooms.append(Room(model, work, found, sums.bands[k]))
+        work = _Work.of(model.rows.length, model.columns.length, slices, len(state.probe))
+    return sums, rooms
 
 
 def run_positions(
@@ -575,8 +611,8 @@ def run_positions(
     with_probe : bool
         False saves two transforms a position, and says nothing of probe and positions.
     room : Room, optional
-        Of this model: what is found lies in it, until the next call.  A room saves checks and
-        memory, which for a few positions take as long as the work.
+        Of this model: what is found is added to what lies in it.  A room saves checks and memory,
+        which for a few positions take as long as the work.
 
     Raises
     ------
@@ -586,13 +622,13 @@ def run_positions(
     if room is None:
         work, found = _checked(model, state, chosen), _nothing(state, len(chosen))
     else:
-        work, found = room.work, _cleared(room, model, state, chosen)
+        work, found = room.work, _entered(room, model, state, chosen)
     _run(model, state, chosen, work, found, _NO_STEP, with_probe)
     return found
 
 
-def _cleared(room: Room, model: Model, state: State, chosen: NDArray[np.int64]) -> Gradient:
-    """The sums of a room at zero, if it was made for this."""
+def _entered(room: Room, model: Model, state: State, chosen: NDArray[np.int64]) -> Gradient:
+    """The sums of a room, if it was made for this."""
     found, count = room.found, len(chosen)
     if room.model is not model or count > len(found.errors):
         raise ParameterError(f"this room is for {len(found.errors)} positions of another model")
@@ -601,10 +637,16 @@ def _cleared(room: Room, model: Model, state: State, chosen: NDArray[np.int64]) 
             raise ShapeError(f"this room is for float32 {known.shape}, not {array.shape}")
     if count and not 0 <= chosen.min() <= chosen.max() < len(model.amplitudes):
         raise ParameterError(f"positions are numbers from 0 to {len(model.amplitudes) - 1}")
-    for sum_ in found[:3]:
-        sum_.fill(0)
     found.positions.fill(np.nan)
+    if count:
+        _widen(room.band, model.corners[chosen, 0], model.rows.length)
     return found._replace(errors=found.errors[:count], positions=found.positions[:count])
+
+
+def _widen(band: NDArray[np.int64], first: NDArray[np.int64], height: int) -> None:
+    """Let a band of rows hold windows of some height from these rows on."""
+    top, end = first.min(), first.max() + height
+    band[:] = (top, end) if band[0] == band[1] else (min(band[0], top), max(band[1], end))
 
 
 def _nothing(state: State, count: int) -> Gradient:

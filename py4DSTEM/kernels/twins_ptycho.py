@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from .ptycho import Gradient, Model, State
 from .ptycho_arrays import gradients, scene_of, to_planes
+from .ptycho_step import Rates
 
 
 def run_positions(
@@ -53,3 +54,18 @@ def follow_positions(
     state.object[:, 0], state.object[:, 1] = object_.real, object_.imag
     state.probe[:] = to_planes(probe)
     return errors
+
+
+def take_step(
+    state: State, moved: State, model: Model, chosen: NDArray[np.int64], rates: Rates
+) -> None:
+    """Twin of `py4DSTEM.kernels.ptycho_step.take_step`, of the sums of these positions."""
+    found = run_positions(model, state, chosen)
+    beam = found.intensity[:, None].astype(np.float64)
+    top = beam.max(axis=(2, 3), keepdims=True)
+    step = rates.object * found.object / ((1 - rates.blend) * beam + rates.blend * top)
+    moved.object[:] = rates.kept * moved.object + step
+    state.object[:] += moved.object
+    if rates.probe:
+        moved.probe[:] = rates.kept * moved.probe + rates.probe * found.probe
+        state.probe[:] += moved.probe

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from py4DSTEM.errors import ParameterError, ShapeError
-from py4DSTEM.kernels import ptycho, twins_ptycho
+from py4DSTEM.kernels import ptycho, ptycho_step, twins_ptycho
 from py4DSTEM.kernels import ptycho_arrays as arrays
 from py4DSTEM.kernels._simd import LANES
 from py4DSTEM.kernels.fft import make_plan, padded
@@ -108,21 +108,27 @@ def test_without_the_probe_the_object_is_the_same():
     assert np.isnan(part.positions).all() and np.isfinite(whole.positions).all()
 
 
-def test_a_room_is_used_again_with_the_same_bits():
+def test_a_room_is_added_to():
     model, state = of_kernel(case(2, 2))
-    room = ptycho.make_room(model, state, 3)
-    for chosen, with_probe in (([4, 0, 2], True), ([1], False), ([3, 1], True)):
+    sums, (room, other) = ptycho.make_rooms(model, state, 3, 2)
+    for chosen, with_probe in (([4, 0, 2], True), ([1], False)):
         chosen = np.array(chosen)
+        before = [part.copy() for part in room.found[:3]]
         found = ptycho.run_positions(model, state, chosen, with_probe=with_probe, room=room)
         fresh = ptycho.run_positions(model, state, chosen, with_probe=with_probe)
-        assert np.shares_memory(found.object, room.found.object)
-        for one, other in zip(found, fresh, strict=True):
-            np.testing.assert_array_equal(one, other)
+        assert np.shares_memory(found.object, sums.object[0])
+        for one, more, old in zip(found, fresh, before, strict=False):
+            close(one, old + more, 1e-6)
+        for one, more in zip(found[3:], fresh[3:], strict=True):
+            np.testing.assert_array_equal(one, more)
+    rows = np.flatnonzero(sums.intensity[0].any(axis=(0, 2)))
+    assert room.band.tolist() == sums.bands[0].tolist() == [rows[0], rows[-1] + 1]
+    assert not other.found.object.any() and not other.band.any()
 
 
 def test_a_room_for_something_else_is_refused():
     model, state = of_kernel(case(2, 2))
-    room = ptycho.make_room(model, state, 2)
+    _, (room,) = ptycho.make_rooms(model, state, 2, 1)
     for other, chosen in ((model, [0, 1, 2]), (model._replace(poisson=np.float32(1)), [0])):
         with pytest.raises(ParameterError, match="another model"):
             ptycho.run_positions(other, state, np.array(chosen), room=room)
@@ -131,6 +137,38 @@ def test_a_room_for_something_else_is_refused():
     fewer = state._replace(object=state.object[:1])
     with pytest.raises(ShapeError, match="this room is for"):
         ptycho.run_positions(model, fewer, np.array([0]), room=room)
+
+
+@pytest.mark.parametrize("blend", [1.0, 0.3])
+def test_a_step_is_its_twin_and_clears_the_sums(blend):
+    model, state = of_kernel(case(2, 2))
+    truth = ptycho.State(*(part.copy() for part in state))
+    sums, rooms = ptycho.make_rooms(model, state, 3, 3)
+    rng = np.random.default_rng(1)
+    moved, last = (ptycho.State(*(np.zeros_like(part) for part in state)) for _ in range(2))
+    for part, other in zip(moved, last, strict=True):
+        part[:] = other[:] = rng.normal(size=part.shape)
+    for rate in (0.2, 0.0):
+        rates = ptycho_step.Rates(0.7, rate, blend, 0.4)
+        for room, chosen in zip(rooms, ([4, 0], [2], []), strict=True):
+            ptycho.run_positions(model, state, np.array(chosen, np.int64), room=room)
+        top = (truth.object[0] ** 2).sum(axis=0).max()
+        assert ptycho_step.strongest(state) == pytest.approx(top, rel=1e-6)
+        ptycho_step.take_step(state, moved, sums, rates)
+        twins_ptycho.take_step(truth, last, model, np.array([0, 2, 4]), rates)
+        for one, other in zip((*state, *moved), (*truth, *last), strict=True):
+            close(one, other)
+        truth.object[:], truth.probe[:] = state
+        assert not any(part.any() for part in sums)
+
+
+def test_a_step_of_another_shape_is_refused():
+    model, state = of_kernel(case(2, 2))
+    sums, _ = ptycho.make_rooms(model, state, 3, 2)
+    moved = ptycho.State(*(np.zeros_like(part) for part in state))
+    fewer = moved._replace(object=moved.object[:1])
+    with pytest.raises(ShapeError, match="does not fit"):
+        ptycho_step.take_step(state, fewer, sums, ptycho_step.Rates(1, 1, 1, 0))
 
 
 def test_nothing_is_changed_and_no_positions_give_nothing():

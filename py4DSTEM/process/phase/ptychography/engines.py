@@ -15,9 +15,10 @@ from py4DSTEM.kernels.ptycho import (
     Room,
     State,
     follow_positions,
-    make_room,
+    make_rooms,
     run_positions,
 )
+from py4DSTEM.kernels.ptycho_step import Rates, strongest, take_step
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.stream.parallel import in_threads
 
@@ -108,43 +109,24 @@ class GradientSteps:
         """One pass over all positions; the error is that which each met on its way."""
         rng = np.random.default_rng([self.seed, iteration])
         with_probe = iteration >= self.probe_from and self.probe_step > 0
-        if self.momentum and not wave.momentum:
+        if not wave.momentum:
             wave.momentum = tuple(np.zeros_like(part) for part in wave.planes)
         order = list(batches(len(wave.errors), self.batch, rng))
         most = -(-max(map(len, order)) // SHARES)
-        rooms = [make_room(wave.model, wave.planes, most) for _ in range(SHARES)]
+        sums, rooms = make_rooms(wave.model, wave.planes, most, SHARES)
         for chosen in order:
-            found = gradient(wave.planes, chosen, with_probe, rooms)
-            wave.errors[chosen] = found.errors
-            self._step(wave, found, len(chosen), with_probe)
+            wave.errors[chosen] = gradient(wave.planes, chosen, with_probe, rooms)
+            rates = self._rates(wave, len(chosen), with_probe)
+            take_step(wave.planes, State(*wave.momentum), sums, rates)
         return wave, float(wave.errors.sum())
 
-    def _step(self, wave: Wave, found: Gradient, count: int, with_probe: bool) -> None:
-        object_, probe = wave.planes
-        beam = found.intensity[:, None]
-        top = beam.max(axis=(2, 3), keepdims=True) + np.float32(1e-30)
-        step = found.object
-        step *= np.float32(self.object_step) / (
-            (1 - np.float32(self.blend)) * beam + np.float32(self.blend) * top
-        )
-        strongest = float((object_[0, 0] ** 2 + object_[0, 1] ** 2).max())
-        pixels = wave.model.rows.length * wave.model.columns.length
-        move = found.probe * np.float32(self.probe_step / (pixels * count * strongest))
-        if wave.momentum:
-            step, move = self._carried(wave, step, move, with_probe)
-        object_ += step
+    def _rates(self, wave: Wave, count: int, with_probe: bool) -> Rates:
+        """The curvature of the probe is the strongest transmission, once for every position."""
+        probe_rate = 0.0
         if with_probe:
-            probe += move
-
-    def _carried(self, wave: Wave, step: F32, move: F32, with_probe: bool) -> tuple[F32, F32]:
-        kept = np.float32(self.momentum)
-        object_, probe = wave.momentum
-        object_ *= kept
-        object_ += step
-        if with_probe:
-            probe *= kept
-            probe += move
-        return object_, probe
+            pixels = wave.model.rows.length * wave.model.columns.length
+            probe_rate = self.probe_step / (pixels * count * strongest(wave.planes))
+        return Rates(self.object_step, probe_rate, self.blend, self.momentum)
 
     def kept(self, wave: Wave) -> Wave:
         """A copy of a state."""
@@ -153,10 +135,10 @@ class GradientSteps:
 
 def gradient(
     planes: State, chosen: NDArray[np.int64], with_probe: bool, rooms: list[Room]
-) -> Gradient:
-    """The gradient of a batch, by several threads; the same bits for any number of them.
+) -> NDArray[np.float64]:
+    """The gradient of a batch, by several threads, added to their rooms; the errors.
 
-    It lies in the first of the rooms, until the next call.
+    The shares, and so the bits, are the same for any number of threads.
     """
 
     def share(part: tuple[NDArray[np.int64], Room]) -> Gradient:
@@ -164,11 +146,7 @@ def gradient(
 
     shares = [part for part in np.array_split(chosen, len(rooms)) if len(part)]
     parts = in_threads(share, list(zip(shares, rooms, strict=False)))
-    first = parts[0]
-    for other in parts[1:]:
-        for sum_, more in zip(first[:3], other[:3], strict=True):
-            sum_ += more
-    return first._replace(errors=np.concatenate([part.errors for part in parts]))
+    return np.concatenate([part.errors for part in parts])
 
 
 @dataclass(frozen=True, eq=False)
