@@ -36,6 +36,14 @@ def compiled() -> Kernels:
     from .measure import measure
     from .order import histogram_digit, ordered_uint
     from .overlap import gather_pixels, overlap_sums
+    from .polar import (
+        polar_means,
+        polar_plan,
+        polar_plans,
+        polar_sums,
+        ring_medians,
+        ring_moments,
+    )
     from .radial import radial_plan, radial_sums, radial_sums_centered
     from .shifted import shifted_sums
 
@@ -47,6 +55,12 @@ def compiled() -> Kernels:
         radial_plan=radial_plan,
         radial_sums=radial_sums,
         radial_sums_centered=radial_sums_centered,
+        polar_plan=polar_plan,
+        polar_plans=polar_plans,
+        polar_sums=polar_sums,
+        polar_means=polar_means,
+        ring_moments=ring_moments,
+        ring_medians=ring_medians,
         bin_frames=bin_frames,
         ordered_uint=ordered_uint,
         histogram_digit=histogram_digit,

@@ -65,6 +65,25 @@ class RadialSums(NamedTuple):
     norms: Float
 
 
+class RingMoments(NamedTuple):
+    """Pixels of each ring, weighted by the area that they have of it; all (n, n_r) float64.
+
+    Attributes
+    ----------
+    mean, square : Σ w v / Σ w and Σ w v² / Σ w; NaN for a ring without pixels
+    weight : Σ w
+    """
+
+    mean: Float
+    square: Float
+    weight: Float
+
+    @property
+    def variance(self) -> Float:
+        """``Σ w (v − mean)² / Σ w``."""
+        return self.square - self.mean**2
+
+
 class ThresholdCounts(NamedTuple):
     """How often pixels are at or above a limit, or not finite.
 
@@ -274,6 +293,18 @@ class Kernels:
         Sums over rings.
     radial_sums_centered : (frames, origins, n_bins, step=1.0, *, ellipse, mask) -> RadialSums
         Sums over rings about an origin of each pattern's own.
+    polar_plan : (Q_shape, origin, n_r, n_phi, *, r_min, r_step, ellipse, mask) -> PolarPlan
+        Share the pixels between polar bins by area, once.
+    polar_plans : (Q_shape, n_r, n_phi, *, r_min, r_step, ellipse, mask, rounding_px) -> PolarPlans
+        The same about any origin, for `origins=` of the next three.
+    polar_sums : (frames, plan, origins=None) -> (n, n_r, n_phi) float32
+        Sums over polar bins.
+    polar_means : (frames, plan, origins=None) -> (n, n_r, n_phi) float32
+        Means over polar bins.
+    ring_moments : (frames, plan, origins=None) -> RingMoments
+        Mean and mean square of the pixels of every ring.
+    ring_medians : (frames, plan, origins=None) -> (n, n_r) float64
+        Medians of the pixels of every ring, by area.
     bin_frames : (frames, bx, by) -> (n, Qx // bx, Qy // by)
         Sums of blocks of pixels, in a dtype that holds them.
     ordered_uint : (frames) -> unsigned keys
@@ -314,6 +345,12 @@ class Kernels:
     radial_plan: Callable[..., Any]
     radial_sums: Callable[..., RadialSums]
     radial_sums_centered: Callable[..., RadialSums]
+    polar_plan: Callable[..., Any]
+    polar_plans: Callable[..., Any]
+    polar_sums: Callable[..., NDArray[np.float32]]
+    polar_means: Callable[..., NDArray[np.float32]]
+    ring_moments: Callable[..., RingMoments]
+    ring_medians: Callable[..., Float]
     bin_frames: Callable[..., NDArray[Any]]
     ordered_uint: Callable[..., NDArray[Any]]
     histogram_digit: Callable[..., None]

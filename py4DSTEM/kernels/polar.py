@@ -9,8 +9,9 @@ to the polygon in that wedge.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,12 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError, ShapeError
 from ._arrays import fit_frames
 from ._jit import njit
-from .api import Float
+from .api import Float, RingMoments
 
-__all__ = ["PolarPlan", "RingMoments", "polar_means", "polar_plan", "polar_sums", "ring_moments"]
+__all__ = [
+    "PolarPlan", "PolarPlans", "complete_plan", "polar_means", "polar_plan", "polar_plans",
+    "polar_sums", "ring_medians", "ring_moments",
+]  # fmt: skip
 
 _LEAST = 1e-7
 """Shares of a pixel below this are rounding."""
+_MOST_PLANS = 64
+"""Of different origins, that are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,25 +82,6 @@ class PolarPlan:
         return 2 * np.pi / self.n_phi * (np.arange(self.n_phi) + 0.5)
 
 
-class RingMoments(NamedTuple):
-    """Pixels of each ring, weighted by the area that they have of it; all (n, n_r) float64.
-
-    Attributes
-    ----------
-    mean, square : Σ w v / Σ w and Σ w v² / Σ w; NaN for a ring without pixels
-    weight : Σ w
-    """
-
-    mean: Float
-    square: Float
-    weight: Float
-
-    @property
-    def variance(self) -> Float:
-        """``Σ w (v − mean)² / Σ w``."""
-        return self.square - self.mean**2
-
-
 def polar_plan(
     Q_shape: tuple[int, int],
     origin: ArrayLike,
@@ -140,7 +127,7 @@ def polar_plan(
     starts, bins, weights = _share_pixels(
         keep, center, matrix, n_r, n_phi, float(r_min), float(r_step)
     )
-    return _complete(Q_shape, (n_r, n_phi, float(r_min), float(r_step)), starts, bins, weights)
+    return complete_plan(Q_shape, (n_r, n_phi, float(r_min), float(r_step)), starts, bins, weights)
 
 
 def _checked(
@@ -156,7 +143,9 @@ def _checked(
     center = np.asarray(origin, dtype=np.float64)
     matrix = np.eye(2) if ellipse is None else np.asarray(ellipse, dtype=np.float64)
     if center.shape != (2,) or matrix.shape != (2, 2):
-        raise ShapeError(f"an origin (2,) and an ellipse (2, 2), not {center.shape}, {matrix.shape}")
+        raise ShapeError(
+            f"an origin (2,) and an ellipse (2, 2), not {center.shape}, {matrix.shape}"
+        )
     if not (np.isfinite(center).all() and np.isfinite(matrix).all()):
         raise ParameterError(f"the origin {center} or the ellipse {matrix} is not finite")
     if abs(np.linalg.det(matrix)) < 1e-12:
@@ -173,7 +162,7 @@ def _keep(mask: ArrayLike | None, Q_shape: tuple[int, int]) -> NDArray[np.bool_]
     return keep
 
 
-def _complete(
+def complete_plan(
     Q_shape: tuple[int, int],
     grid: tuple[int, int, float, float],
     starts: NDArray[np.int32],
@@ -192,14 +181,118 @@ def _complete(
     )
 
 
-def polar_sums(frames: ArrayLike, plan: PolarPlan) -> NDArray[np.float32]:
+# ---- an origin for every pattern -----------------------------------------------------------------
+class PolarPlans:
+    """Plans of one grid of bins about any origin, rounded to parts of a pixel; by `polar_plans`.
+
+    A table is made for every place of the origin within a pixel that occurs, on a detector large
+    enough for all origins; a plan is a window of it.  Both are kept while there is room.
+
+    Attributes
+    ----------
+    Q_shape : (Qx, Qy)
+    n_r, n_phi, r_min, r_step
+        As in `PolarPlan`.
+    rounding_px : float
+        Origins are rounded to multiples of that.
+    """
+
+    def __init__(
+        self,
+        Q_shape: tuple[int, int],
+        grid: tuple[int, int, float, float],
+        matrix: Float,
+        keep: NDArray[np.bool_],
+        rounding_px: float,
+    ) -> None:
+        self.Q_shape = Q_shape
+        self.n_r, self.n_phi, self.r_min, self.r_step = grid
+        self.rounding_px = rounding_px
+        self._matrix, self._keep = matrix, keep
+        self._plans: dict[tuple[int, int], PolarPlan] = {}
+
+    def at(self, origin: tuple[float, float]) -> PolarPlan:
+        """The plan about an origin, after rounding it."""
+        cell = (round(origin[0] / self.rounding_px), round(origin[1] / self.rounding_px))
+        plan = self._plans.get(cell)
+        if plan is None:
+            plan = self._make(cell)
+            while len(self._plans) >= _MOST_PLANS:
+                self._plans.pop(next(iter(self._plans)), None)
+            self._plans[cell] = plan
+        return plan
+
+    def _make(self, cell: tuple[int, int]) -> PolarPlan:
+        place = (cell[0] * self.rounding_px, cell[1] * self.rounding_px)
+        return polar_plan(
+            self.Q_shape, place, self.n_r, self.n_phi, r_min=self.r_min, r_step=self.r_step,
+            ellipse=self._matrix, mask=self._keep,
+        )  # fmt: skip
+
+    def groups(self, origins: Float) -> Iterator[tuple[NDArray[np.intp], PolarPlan]]:
+        """Patterns by plan; those without an origin are in none of the groups."""
+        known = np.flatnonzero(np.isfinite(origins).all(axis=1))
+        cells = np.rint(origins[known] / self.rounding_px).astype(np.int64)
+        different, which = np.unique(cells, axis=0, return_inverse=True)
+        for k, cell in enumerate(different):
+            place = (float(cell[0]) * self.rounding_px, float(cell[1]) * self.rounding_px)
+            yield known[which.ravel() == k], self.at(place)
+
+
+def polar_plans(
+    Q_shape: tuple[int, int],
+    n_r: int,
+    n_phi: int,
+    *,
+    r_min: float = 0.0,
+    r_step: float = 1.0,
+    ellipse: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    rounding_px: float = 0.125,
+) -> PolarPlans:
+    """Polar bins for patterns with an origin each; parameters as in `polar_plan`.
+
+    Parameters
+    ----------
+    rounding_px : float
+        Origins are rounded to multiples of that: bins are off by half of it at most along x and y.
+    """
+    _, matrix = _checked((0.0, 0.0), n_r, n_phi, r_min, r_step, ellipse)
+    if not 0 < rounding_px <= 1:
+        raise ParameterError(f"origins are rounded to (0, 1] px, not {rounding_px!r}")
+    shape = (int(Q_shape[0]), int(Q_shape[1]))
+    grid = (n_r, n_phi, float(r_min), float(r_step))
+    return PolarPlans(shape, grid, matrix, _keep(mask, shape), float(rounding_px))
+
+
+def _each(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None
+) -> Iterator[tuple[NDArray[Any], NDArray[np.intp] | slice, PolarPlan]]:
+    """Patterns (n, pixels) that share a plan, which they are, and the plan."""
+    flat = _flat(frames, plan)
+    if isinstance(plan, PolarPlan):
+        yield flat, slice(None), plan
+        return
+    places = np.asarray(origins, dtype=np.float64)
+    if places.shape != (len(flat), 2):
+        raise ShapeError(f"{len(flat)} patterns need origins (n, 2), not {places.shape}")
+    for which, own in plan.groups(places):
+        yield flat[which], which, own
+
+
+# ---- patterns into bins --------------------------------------------------------------------------
+def polar_sums(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
+) -> NDArray[np.float32]:
     """Sum each pattern over polar bins.
 
     Parameters
     ----------
     frames : (n, Qx, Qy) real
         Any dtype.  Pixels that are NaN or infinite count as nothing.
-    plan : PolarPlan
+    plan : PolarPlan or PolarPlans
+    origins : (n, 2) float64, optional
+        Of each pattern, for `PolarPlans`; NaN gives NaN.
 
     Returns
     -------
@@ -212,58 +305,105 @@ def polar_sums(frames: ArrayLike, plan: PolarPlan) -> NDArray[np.float32]:
     ShapeError
         If the plan was made for another shape.
     """
-    flat = _flat(frames, plan)
-    sums = np.zeros((len(flat), plan.n_r * plan.n_phi))
-    _table_sums(flat, plan.starts, plan.bins, plan.weights, sums, np.zeros((0, 0)))
-    return sums.reshape(-1, plan.n_r, plan.n_phi).astype(np.float32)
+    out = np.full((len(np.asarray(frames)), plan.n_r * plan.n_phi), np.nan, np.float32)
+    for flat, which, own in _each(frames, plan, origins):
+        sums = np.zeros((len(flat), own.n_r * own.n_phi))
+        _table_sums(flat, own.starts, own.bins, own.weights, sums, np.zeros((0, 0)))
+        out[which] = sums
+    return out.reshape(len(out), plan.n_r, plan.n_phi)
 
 
-def polar_means(frames: ArrayLike, plan: PolarPlan) -> NDArray[np.float32]:
+def polar_means(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
+) -> NDArray[np.float32]:
     """Mean of each pattern in polar bins; NaN in bins without (finite) pixels.
 
     Parameters
     ----------
     frames : (n, Qx, Qy) real
-    plan : PolarPlan
+    plan : PolarPlan or PolarPlans
+    origins : (n, 2) float64, optional
+        Of each pattern, for `PolarPlans`; NaN gives NaN.
 
     Returns
     -------
     (n, n_r, n_phi) float32
     """
-    flat = _flat(frames, plan)
-    sums, areas = np.zeros((2, len(flat), plan.n_r * plan.n_phi))
-    _table_sums(flat, plan.starts, plan.bins, plan.weights, sums, areas)
-    means = np.divide(sums, areas, out=np.full(sums.shape, np.nan), where=areas > 0)
-    return means.reshape(-1, plan.n_r, plan.n_phi).astype(np.float32)
+    out = np.full((len(np.asarray(frames)), plan.n_r * plan.n_phi), np.nan, np.float32)
+    for flat, which, own in _each(frames, plan, origins):
+        sums, areas = np.zeros((2, len(flat), own.n_r * own.n_phi))
+        _table_sums(flat, own.starts, own.bins, own.weights, sums, areas)
+        out[which] = np.divide(sums, areas, out=np.full(sums.shape, np.nan), where=areas > 0)
+    return out.reshape(len(out), plan.n_r, plan.n_phi)
 
 
-def ring_moments(frames: ArrayLike, plan: PolarPlan) -> RingMoments:
+def ring_moments(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
+) -> RingMoments:
     """Mean and mean square of the pixels of every ring, in one pass.
 
     Parameters
     ----------
     frames : (n, Qx, Qy) real
         Any dtype; pixels that are NaN or infinite are left out.
-    plan : PolarPlan
+    plan : PolarPlan or PolarPlans
         Of any number of angles.
+    origins : (n, 2) float64, optional
+        Of each pattern, for `PolarPlans`; NaN gives NaN and no weight.
 
     Returns
     -------
     RingMoments
     """
-    flat = _flat(frames, plan)
-    mean, square, weight = np.zeros((3, len(flat), plan.n_r))
-    _table_moments(
-        flat, plan.ring_starts, plan.ring_bins, plan.ring_weights, mean, square, weight
-    )
-    return RingMoments(mean, square, weight)
+    moments = np.zeros((3, len(np.asarray(frames)), plan.n_r))
+    moments[:2] = np.nan
+    for flat, which, own in _each(frames, plan, origins):
+        part = np.zeros((3, len(flat), plan.n_r))
+        table = own.ring_starts, own.ring_bins, own.ring_weights
+        _table_moments(flat, *table, part[0], part[1], part[2])
+        moments[:, which] = part
+    return RingMoments(*moments)
 
 
-def _flat(frames: ArrayLike, plan: PolarPlan) -> NDArray[Any]:
+def ring_medians(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
+) -> Float:
+    """Median of the pixels of every ring, each with the area that it has of it.
+
+    Parameters
+    ----------
+    frames : (n, Qx, Qy) real
+        Any dtype; pixels that are NaN or infinite are left out.
+    plan : PolarPlan or PolarPlans
+    origins : (n, 2) float64, optional
+        Of each pattern, for `PolarPlans`; NaN gives NaN.
+
+    Returns
+    -------
+    (n, n_r) float64
+        The value below which lies half of the area; NaN for a ring without pixels.
+    """
+    out = np.full((len(np.asarray(frames)), plan.n_r), np.nan)
+    for flat, which, own in _each(frames, plan, origins):
+        part = np.full((len(flat), plan.n_r), np.nan)
+        _table_medians(flat, *_by_ring(own), part)
+        out[which] = part
+    return out
+
+
+def _by_ring(plan: PolarPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Where each ring starts, its pixels, and their shares."""
+    order = np.argsort(plan.ring_bins, kind="stable")
+    pixels = np.repeat(np.arange(len(plan.ring_starts) - 1), np.diff(plan.ring_starts))
+    starts = np.searchsorted(plan.ring_bins[order], np.arange(plan.n_r + 1))
+    return starts.astype(np.int64), pixels[order], plan.ring_weights[order]
+
+
+def _flat(frames: ArrayLike, plan: PolarPlan | PolarPlans) -> NDArray[Any]:
     fit = fit_frames(frames)
     if fit.shape[1:] != plan.Q_shape:
         raise ShapeError(f"a plan for {plan.Q_shape} does not fit patterns of {fit.shape[1:]}")
-    return fit.reshape(len(fit), -1)
+    return fit.reshape(len(fit), fit.shape[1] * fit.shape[2])
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -288,8 +428,8 @@ def _share_pixels(keep, origin, matrix, n_r, n_phi, r_min, r_step):
             x, y = i - origin[0], j - origin[1]
             u, v = matrix[0, 0] * x + matrix[0, 1] * y, matrix[1, 0] * x + matrix[1, 1] * y
             radius = math.hypot(u, v)
-            first = max(int(math.floor((radius - reach - r_min) / r_step)), 0)
-            last = min(int(math.floor((radius + reach - r_min) / r_step)), n_r - 1)
+            first = max(math.floor((radius - reach - r_min) / r_step), 0)
+            last = min(math.floor((radius + reach - r_min) / r_step), n_r - 1)
             if keep[i, j] and last >= first:
                 _corners(x, y, matrix, corners)
                 if m + n_phi * (last - first + 1) > bins.size:
@@ -351,11 +491,11 @@ def _add_edge(ax, ay, bx, by, first, last, n_phi, r_min, r_step, inner):
     per_rad = n_phi / (2 * math.pi)
     begin = math.atan2(ay, ax) * per_rad
     if abs(cross) < 1e-12:  # seen from the origin it has no width
-        wedge = int(math.floor(begin)) + n_phi
+        wedge = math.floor(begin) + n_phi
         return wedge, wedge - 1
     end = begin + math.atan2(cross, ax * bx + ay * by) * per_rad
     sense = 1 if end > begin else -1
-    wedge, stop = int(math.floor(begin)), int(math.floor(end))
+    wedge, stop = math.floor(begin), math.floor(end)
     low, high = min(wedge, stop) + n_phi, max(wedge, stop) + n_phi
     px, py = ax, ay
     while wedge != stop:
@@ -458,3 +598,36 @@ def _table_moments(flat, starts, bins, weights, mean, square, weight):
                 square[n, k] /= weight[n, k]
             else:
                 mean[n, k] = square[n, k] = np.nan
+
+
+@njit(nogil=True, cache=True)
+def _table_medians(flat, starts, pixels, shares, out):
+    largest = 0
+    for k in range(out.shape[1]):
+        largest = max(largest, starts[k + 1] - starts[k])
+    values, weights = np.empty(largest), np.empty(largest)
+    for n in range(flat.shape[0]):
+        for k in range(out.shape[1]):
+            size, total = 0, 0.0
+            for e in range(starts[k], starts[k + 1]):
+                v = flat[n, pixels[e]]
+                if np.isfinite(v):
+                    values[size], weights[size] = v, shares[e]
+                    total += shares[e]
+                    size += 1
+            if size:
+                out[n, k] = _median(values[:size], weights[:size], total)
+
+
+@njit(nogil=True, cache=True)
+def _median(values, weights, total):
+    """Half of the weight lies below, half above; between two values where that is so of both."""
+    order = np.argsort(values)
+    below, half = 0.0, 0.5 * total
+    for m in range(order.size):
+        below += weights[order[m]]
+        if below > half * (1 + 1e-9):
+            return values[order[m]]
+        if below >= half * (1 - 1e-9) and m + 1 < order.size:
+            return 0.5 * (values[order[m]] + values[order[m + 1]])
+    return values[order[-1]]

@@ -16,6 +16,12 @@ from .twins_live import row_prefix as row_prefix
 from .twins_live import turn_frames as turn_frames
 from .twins_overlap import gather_pixels as gather_pixels
 from .twins_overlap import overlap_sums as overlap_sums
+from .twins_polar import polar_means as polar_means
+from .twins_polar import polar_plan as polar_plan
+from .twins_polar import polar_plans as polar_plans
+from .twins_polar import polar_sums as polar_sums
+from .twins_polar import ring_medians as ring_medians
+from .twins_polar import ring_moments as ring_moments
 
 
 def _finite(frames: np.ndarray) -> tuple[Float, NDArray[np.bool_]]:
