@@ -71,6 +71,12 @@ from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.plot.figures.strain import show_strain_comparison as show_strain_comparison
+from py4DSTEM.process.amorphous.fem import FEMResult as FEMResult
+from py4DSTEM.process.amorphous.fem import FluctuationMicroscopy as FluctuationMicroscopy
+from py4DSTEM.process.amorphous.fem import fem as fem
+from py4DSTEM.process.amorphous.fem_compare import CompareFEM as CompareFEM
+from py4DSTEM.process.amorphous.fem_compare import FEMComparison as FEMComparison
+from py4DSTEM.process.amorphous.fem_compare import fem_significance as fem_significance
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.bragg.basis import Basis as Basis

@@ -14,6 +14,7 @@ from py4DSTEM.io.read import read_file
 from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quality, radial, virtual
 from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
+from py4DSTEM.process.amorphous import fem as fluctuation
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.process.phase import direct as phase_direct
@@ -88,6 +89,7 @@ class DataCube(Cube):
     tune_ptychography = phase_tuning.tune_ptychography
     ring_strain = rings.ring_strain
     cepstrum = cepstra.cepstrum
+    fem = fluctuation.fem
     cepstral_strain = cepstra.cepstral_strain
 
 

@@ -32,10 +32,14 @@ __all__ = [
     "MeanRadialProfile",
     "RadialProfileResult",
     "RadialProfiles",
+    "RingPlan",
+    "Rings",
     "as_cube",
+    "as_detector",
     "corrected_radius",
     "mean_radial_profile",
     "radial_profiles",
+    "ring_axis",
 ]
 
 Float = NDArray[np.float64]
@@ -143,7 +147,7 @@ register_result("radial-profile", RadialProfileResult, _to_parts, _from_parts)
 
 
 @dataclass(frozen=True, eq=False)
-class _Plan:
+class RingPlan:
     """Rings around one origin, or what is needed to draw them around each position's own."""
 
     bins: int
@@ -153,8 +157,16 @@ class _Plan:
     metric: Float | None = None
     keep: NDArray[np.bool_] | None = None
 
+    def sums(self, frames: NDArray[Any], origins: Float | None, kernels: Kernels) -> RadialSums:
+        """Sums of patterns (n, Qx, Qy) over the rings, around origins (n, 2) where they vary."""
+        if origins is None:
+            return kernels.radial_sums(frames, self.rings)
+        return kernels.radial_sums_centered(
+            frames, origins, self.bins, self.step_px, ellipse=self.metric, mask=self.keep
+        )
 
-class _Rings(Operation):
+
+class Rings(Operation):
     """Parameters of rings, shared by the operations below."""
 
     step_px: float = Field(1.0, gt=0, description="Distance between rings in detector pixels.")
@@ -177,19 +189,19 @@ class _Rings(Operation):
         """Instances for the conformance tests."""
         return [cls(), cls(center=(8.2, 10.1), step_px=1.5, r_max=9.0, mask=Disk(8.0))]
 
-    def prepare(self, cube: Cube, kernels: Kernels) -> _Plan:
+    def prepare(self, cube: Cube, kernels: Kernels) -> RingPlan:
         calibration = cube.calibration
         metric = _metric(calibration)
         keep = self._keep(cube)
         if self._follows(calibration):
             origins = np.asarray(calibration.origin_px)
             bins = self._bins(calibration, cube.Q_shape, metric, origins.reshape(-1, 2))
-            return _Plan(bins, self.step_px, None, origins, metric, keep)
+            return RingPlan(bins, self.step_px, None, origins, metric, keep)
         origin = np.array(self.center or calibration.mean_origin_px)
         radius = _radius(cube.Q_shape, origin, metric)
         bins = self._bins(calibration, cube.Q_shape, metric, origin[None])
         radius = np.where(keep, radius, np.nan)
-        return _Plan(bins, self.step_px, kernels.radial_plan(radius, bins, self.step_px))
+        return RingPlan(bins, self.step_px, kernels.radial_plan(radius, bins, self.step_px))
 
     def _follows(self, calibration: Calibration) -> bool:
         if self.center is not None:
@@ -221,16 +233,12 @@ class _Rings(Operation):
             raise ParameterError(f"step_px={self.step_px} asks for {bins} rings: make it larger")
         return bins
 
-    def _sums(self, plan: _Plan, tile: Tile, kernels: Kernels) -> RadialSums:
-        if plan.origins is None:
-            return kernels.radial_sums(tile.frames, plan.rings)
-        origins = tile.local(plan.origins)
-        return kernels.radial_sums_centered(
-            tile.frames, origins, plan.bins, plan.step_px, ellipse=plan.metric, mask=plan.keep
-        )
+    def _sums(self, plan: RingPlan, tile: Tile, kernels: Kernels) -> RadialSums:
+        origins = None if plan.origins is None else tile.local(plan.origins)
+        return plan.sums(tile.frames, origins, kernels)
 
 
-class RadialProfiles(_Rings, kind="radial-profiles", version=1):
+class RadialProfiles(Rings, kind="radial-profiles", version=1):
     """Mean intensity of each pattern as a function of the distance from the origin.
 
     ``I(r) = Σ w I / Σ w``, each pixel shared linearly between the two rings nearest to its radius,
@@ -242,12 +250,12 @@ class RadialProfiles(_Rings, kind="radial-profiles", version=1):
         "norms": PerScan(np.float64),
     }
 
-    def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
+    def step(self, plan: RingPlan, tile: Tile, kernels: Kernels) -> Parts:
         sums, norms = self._sums(plan, tile, kernels)
         return {"sums": sums, "norms": np.broadcast_to(norms, sums.shape)}
 
     def finish(
-        self, cube: Cube, plan: _Plan, parts: Parts, history: History
+        self, cube: Cube, plan: RingPlan, parts: Parts, history: History
     ) -> RadialProfileResult:
         return _result(cube, plan, parts["sums"], parts["norms"], history, "radial profiles")
 
@@ -256,7 +264,7 @@ def _add(whole: tuple[Float, Float], part: tuple[Float, Float]) -> tuple[Float, 
     return whole[0] + part[0], whole[1] + part[1]
 
 
-class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
+class MeanRadialProfile(Rings, kind="mean-radial-profile", version=1):
     """Mean intensity of all patterns together as a function of the distance from the origin.
 
     As `RadialProfiles`, averaged over the positions (or with the weights that `where` gives), each
@@ -265,7 +273,7 @@ class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
 
     outputs: ClassVar[Mapping[str, Output]] = {"rings": Reduced(_add)}
 
-    def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
+    def step(self, plan: RingPlan, tile: Tile, kernels: Kernels) -> Parts:
         sums, norms = self._sums(plan, tile, kernels)
         weights = np.ones(len(sums)) if tile.weights is None else tile.weights
         known = np.asarray(np.isfinite(sums).all(axis=1))  # NaN: a position without an origin
@@ -274,21 +282,26 @@ class MeanRadialProfile(_Rings, kind="mean-radial-profile", version=1):
         return {"rings": (weights @ sums, weights @ norms)}
 
     def finish(
-        self, cube: Cube, plan: _Plan, parts: Parts, history: History
+        self, cube: Cube, plan: RingPlan, parts: Parts, history: History
     ) -> RadialProfileResult:
         sums, norms = parts["rings"]
         return _result(cube, plan, sums, norms, history, "mean radial profile")
 
 
 def _result(
-    cube: Cube, plan: _Plan, sums: Float, counts: Float, history: History, name: str
+    cube: Cube, plan: RingPlan, sums: Float, counts: Float, history: History, name: str
 ) -> RadialProfileResult:
-    x, y = cube.calibration.Q
-    unit = x.unit if x.unit == y.unit else "px"
-    scale = math.sqrt(x.step * y.step) if unit != "px" else 1.0
-    axis = Axis("q", plan.step_px * scale, 0.0, unit)
+    axis = ring_axis(cube.calibration, plan.step_px)
     data = mean_of(sums, counts)
     return RadialProfileResult(data, counts, axis, plan.step_px, cube.calibration, history, name)
+
+
+def ring_axis(calibration: Calibration, step_px: float) -> Axis:
+    """Radii of rings that lie `step_px` apart, in the unit of the detector axes."""
+    x, y = calibration.Q
+    unit = x.unit if x.unit == y.unit else "px"
+    scale = math.sqrt(x.step * y.step) if unit != "px" else 1.0
+    return Axis("q", step_px * scale, 0.0, unit)
 
 
 # ---- radii ---------------------------------------------------------------------------------------
@@ -398,7 +411,7 @@ def radial_profiles(
         r_max=r_max,
         units=units,
         center=center,
-        mask=_as_detector(mask),
+        mask=as_detector(mask),
         follow_origin=follow_origin,
     )
     result: RadialProfileResult = run(operation, cube, where=where, options=options)
@@ -434,7 +447,7 @@ def mean_radial_profile(
         r_max=r_max,
         units=units,
         center=center,
-        mask=_as_detector(mask),
+        mask=as_detector(mask),
         follow_origin=follow_origin,
     )
     cube = as_cube(data) if isinstance(data, DiffractionSlice) else data
@@ -442,7 +455,8 @@ def mean_radial_profile(
     return result
 
 
-def _as_detector(mask: Detector | ArrayLike | None) -> Detector | None:
+def as_detector(mask: Detector | ArrayLike | None) -> Detector | None:
+    """A detector, or an array as one."""
     return mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
 
 

@@ -1,0 +1,1 @@
+"""Disordered matter: pair distributions, fluctuation microscopy, symmetry, orientation."""
