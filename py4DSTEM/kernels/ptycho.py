@@ -278,30 +278,64 @@ def _leave(d, far):
             store(to + d.spectrum, load(d.other_im + at))
 
 
+class _Likelihood(NamedTuple):
+    """Numbers that the change of a wave at the detector is made of, in all lanes."""
+
+    poisson: np.float32
+    floor: np.float32
+    factor: np.float32
+
+
+@njit(**INNER, inline="always")
+def _towards(known, strength, likelihood):
+    """Factor that changes waves of some intensity towards a measured amplitude; the error's root.
+
+    ``A/√I − 1`` for amplitudes and ``(A²/I − 1) / 2`` for counts, over n0 n1.
+    """
+    zero, one = spread(np.float32(0)), spread(np.float32(1))
+    ratio = known / root(strength + spread(likelihood.floor))
+    part = spread(np.float32(0.5) * likelihood.poisson)
+    rest = spread(np.float32(1) - likelihood.poisson)
+    step = rest * (ratio - one) + part * (ratio * ratio - one)
+    step = masked(known, zero, step) * spread(likelihood.factor)
+    return step, masked(known, zero, known - root(strength))
+
+
+@njit(**INNER)
+def _bounce(d, amplitude, likelihood):
+    """`_leave`, `_changes` and `_return` of a single mode, while its rows are in the cache."""
+    apart()
+    error = 0.0
+    for r in range(0, d.n0, LANES):
+        _along_y(d, r)
+        missed = spread(np.float32(0))
+        for y in range(d.n1):
+            at = y * LINE
+            re, im = load(d.other + at), load(d.other_im + at)
+            known = load(amplitude + y * d.tall + 4 * r)
+            step, miss = _towards(known, re * re + im * im, likelihood)
+            missed = missed + miss * miss
+            store(d.other + at, re * step)
+            store(d.other_im + at, im * step)
+        error += total(missed)
+        _back_along_y(d, r)
+    return error
+
+
 @njit(**INNER)
 def _changes(d, far, modes, amplitude, likelihood):
-    """Replace waves at the detector by their change towards the measured pattern; the error.
-
-    ``ψ (A/√I − 1)`` for amplitudes and ``ψ (A²/I − 1) / 2`` for counts, over n0 n1.
-    """
+    """Replace waves at the detector by their change towards the measured pattern; the error."""
     apart()
-    error, (poisson, floor) = 0.0, likelihood
-    zero, one, low = spread(np.float32(0)), spread(np.float32(1)), spread(floor)
-    part, rest = spread(np.float32(0.5) * poisson), spread(np.float32(1) - poisson)
-    factor = spread(np.float32(1 / (d.n0 * d.n1)))
+    error = 0.0
     for y in range(d.n1):
-        missed = zero
+        missed = spread(np.float32(0))
         for at in range(y * d.tall, y * d.tall + d.tall, LINE):
-            sum_ = zero
+            sum_ = spread(np.float32(0))
             for m in range(modes):
                 wave = far + 2 * m * d.spectrum + at
-                r, i = load(wave), load(wave + d.spectrum)
-                sum_ = sum_ + r * r + i * i
-            known = load(amplitude + at)
-            ratio = known / root(sum_ + low)
-            step = rest * (ratio - one) + part * (ratio * ratio - one)
-            step = masked(known, zero, step) * factor
-            miss = masked(known, zero, known - root(sum_))
+                re, im = load(wave), load(wave + d.spectrum)
+                sum_ = sum_ + re * re + im * im
+            step, miss = _towards(load(amplitude + at), sum_, likelihood)
             missed = missed + miss * miss
             for m in range(modes):
                 wave = far + 2 * m * d.spectrum + at
@@ -433,7 +467,8 @@ def _forward(d, p, model, state, work, first):
             _through(d, met, address(object_) + 2 * s * d.field + first)
             if s < slices - 1:
                 _fly(d, address(model.flight), FORTH)
-        _leave(d, address(work.far) + 2 * m * d.spectrum)
+        if modes > 1:
+            _leave(d, address(work.far) + 2 * m * d.spectrum)
 
 
 @njit(**INNER, inline="always")
@@ -445,7 +480,8 @@ def _backward(d, p, model, state, work, first, found, with_probe):
     k_x, k_y = address(work.frequencies_x), address(work.frequencies_y)
     along_x, along_y = 0.0, 0.0
     for m in range(modes):
-        _return(d, address(work.far) + 2 * m * d.spectrum)
+        if modes > 1:
+            _return(d, address(work.far) + 2 * m * d.spectrum)
         for s in range(slices - 1, -1, -1):
             there = 2 * s * d.field + first
             _gather(
@@ -463,6 +499,14 @@ def _backward(d, p, model, state, work, first, found, with_probe):
             along_x += x
             along_y += y
     return along_x, along_y
+
+
+@njit(**INNER, inline="always")
+def _meet(d, p, model, modes, work, likelihood):
+    amplitude = address(model.amplitudes) + p * d.spectrum
+    if modes == 1:
+        return _bounce(d, amplitude, likelihood)
+    return _changes(d, address(work.far), modes, amplitude, likelihood)
 
 
 @njit(**INNER, inline="always")
@@ -486,14 +530,12 @@ def _run(model, state, chosen, work, found, rates, with_probe):
     """Work on the chosen positions; with `rates`, follow the gradient after each of them."""
     d = _desk(model, state.object, work)
     unit = -4 * np.pi * d.n0 * d.n1
+    likelihood = _Likelihood(model.poisson, model.floor, np.float32(1 / (d.n0 * d.n1)))
     for k in range(len(chosen)):
         p = chosen[k]
         first = model.corners[p, 0] * d.width + 4 * model.corners[p, 1]
         _forward(d, p, model, state, work, first)
-        found.errors[k] = _changes(
-            d, address(work.far), state.probe.shape[0], address(model.amplitudes) + p * d.spectrum,
-            (model.poisson, model.floor),
-        )  # fmt: skip
+        found.errors[k] = _meet(d, p, model, len(state.probe), work, likelihood)
         x, y = _backward(d, p, model, state, work, first, found, with_probe)
         if with_probe:
             found.positions[k, 0], found.positions[k, 1] = unit * x, unit * y
