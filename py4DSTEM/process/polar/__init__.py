@@ -1,0 +1,1 @@
+"""Patterns in polar coordinates: transforms, statistics of rings, ring fits."""
