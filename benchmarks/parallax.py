@@ -1,6 +1,7 @@
-"""Parallax of a 128 x 128 scan of 64 x 64 pixels: this package, its peer, and bare transforms.
+"""Parallax of a 128 x 128 scan of 64 x 64 pixels: this package, its peers, and bare transforms.
 
-    python parallax.py [--py4dstem014 PYTHON] [--rounds 5] [--peer-rounds 1] [--json FILE]
+    python parallax.py [--py4dstem014 PYTHON] [--quantem PYTHON] [--rounds 5] [--peer-rounds 1]
+        [--json FILE]
 
 A simulated sheet with vacancies, defocus 400 A, 10 000 electrons per position, in memory.  From the
 patterns to aberrations and phase.  The floor is one shift and sum of all bright-field images by
@@ -53,6 +54,7 @@ def lane(python: str, script: str, path: Path, rounds: int) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--py4dstem014")
+    parser.add_argument("--quantem")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer-rounds", type=int, default=1)
     parser.add_argument("--json")
@@ -62,20 +64,25 @@ def main() -> None:
         path = Path(folder) / "scan.npz"
         make(path)
         lanes = {"ours": lane(sys.executable, "parallax_ours.py", path, given.rounds + 1)[1:]}
-        if given.py4dstem014:
-            lanes["py4DSTEM 0.14"] = lane(
-                given.py4dstem014, "parallax_py4dstem014.py", path, given.peer_rounds
-            )
-            lanes["ours, again"] = lane(
-                sys.executable, "parallax_ours.py", path, given.rounds + 1
-            )[1:]  # fmt: skip
+        peers = {
+            "py4DSTEM 0.14": (given.py4dstem014, "parallax_py4dstem014.py"),
+            "quantem": (given.quantem, "parallax_quantem.py"),
+        }
+        for name, (python, script) in peers.items():
+            if python:
+                lanes[name] = lane(python, script, path, given.peer_rounds)
+                again = lane(sys.executable, "parallax_ours.py", path, given.rounds + 1)[1:]
+                lanes["ours"] += again
     bare = float(np.median([floor() for _ in range(3)]))
     rows = []
     for name, runs in lanes.items():
-        seconds = float(np.median([run["seconds"] for run in runs]))
-        result.cases[name] = {"seconds": seconds, **{k: runs[-1][k] for k in runs[-1]}}
-        rows.append((name, seconds, seconds / bare, runs[-1]["defocus_A"], runs[-1]["degrees"]))
-    print(common.table(("lane", "s", "x floor", "defocus (Å)", "rotation (°)"), rows))
+        medians = {k: float(np.median([run[k] for run in runs])) for k in runs[0]}
+        result.cases[name] = {"n": len(runs), **medians}
+        seconds = medians["seconds"]
+        rows.append((name, seconds, medians["cpu_s"], len(runs), seconds / bare,
+                     medians["defocus_A"], medians["degrees"]))  # fmt: skip
+    headings = ("lane", "s", "processor, s", "n", "x floor", "defocus (Å)", "rotation (°)")
+    print(common.table(headings, rows))
     result.note(f"floor: {bare:.3f} s; truth: 400 Å, 17.19°")
     result.write(given.json)
 
