@@ -200,9 +200,8 @@ class ClassifyBragg(Analysis, kind="bragg-classes", version=1):
     def _labels(self, factors: _Factors) -> NDArray[np.int32]:
         """The class that a position holds most of; −1 where it holds little of any."""
         best = factors.amounts.argmax(axis=1)
-        usual = np.array(
-            [_usual(factors.amounts[best == k, k]) for k in range(len(factors.spectra))]
-        )
+        columns = enumerate(factors.amounts.T)
+        usual = np.array([_usual(amount[best == k]) for k, amount in columns])
         most = factors.amounts[np.arange(len(best)), best]
         enough = (most > 0) & (most >= self.least * usual[best])
         return np.where(enough, best, NOT_CLASSIFIED).astype(np.int32)

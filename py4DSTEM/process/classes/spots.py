@@ -14,7 +14,7 @@ from pydantic import Field
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.history import History
 from py4DSTEM.core.points import PointTable
-from py4DSTEM.errors import MemoryBudgetError, ParameterError, ShapeError
+from py4DSTEM.errors import MemoryBudgetError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.bragg.vector_map import MOST_BINS, splatted
 from py4DSTEM.stream.analysis import Analysis
@@ -23,7 +23,14 @@ from py4DSTEM.stream.options import RunOptions
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-__all__ = ["CommonSpots", "FindCommonSpots", "common_spots", "spot_matrix"]
+__all__ = [
+    "CommonSpots",
+    "FindCommonSpots",
+    "common_spots",
+    "default_tolerance",
+    "nearest_spot",
+    "spot_matrix",
+]
 
 Float = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -97,7 +104,7 @@ class CommonSpots:
 
     def owners(self, peaks: PointTable) -> Ints:
         """The spot of every peak, (n_peaks,) int64; −1: none within the tolerance."""
-        return _nearest(peaks.vectors("px"), self.vectors_px, self.tolerance_px)
+        return nearest_spot(peaks.vectors("px"), self.vectors_px, self.tolerance_px)
 
     def __repr__(self) -> str:
         paired = int((self.mate >= 0).sum())
@@ -145,7 +152,7 @@ class FindCommonSpots(Analysis, kind="common-spots", version=1):
     def apply(self, value: Any, options: RunOptions | None = None) -> CommonSpots:
         """The spots of a table of peaks; `options` are not needed."""
         self.check(value)
-        tolerance = self.tolerance_px or _tolerance(value.calibration)
+        tolerance = self.tolerance_px or default_tolerance(value.calibration)
         vectors = value.vectors("px")
         vectors = vectors[np.hypot(*vectors.T) > self._inner(value.calibration, tolerance)]
         least = self.min_positions or max(
@@ -250,7 +257,8 @@ def spot_matrix(peaks: PointTable, spots: CommonSpots) -> csr_array:
 
 
 # ---- where the spots are -------------------------------------------------------------------------
-def _tolerance(calibration: Calibration) -> float:
+def default_tolerance(calibration: Calibration) -> float:
+    """Half the radius of the disk, at least one pixel."""
     return max(_LEAST_TOLERANCE_PX, 0.5 * (calibration.probe_radius_px or 0.0))
 
 
@@ -292,7 +300,7 @@ def _settled(vectors: Float, places: Float, tolerance: float) -> Float:
     """Places moved to the mean of the peaks around them; of two that became one, one."""
     known = vectors[np.isfinite(vectors).all(axis=1)]
     for _ in range(_ROUNDS):
-        owner = _nearest(known, places, tolerance)
+        owner = nearest_spot(known, places, tolerance)
         mine = owner >= 0
         count = np.bincount(owner[mine], minlength=len(places))
         sums = [np.bincount(owner[mine], v, len(places)) for v in known[mine].T]
@@ -314,7 +322,7 @@ def _apart(places: Float, count: Ints, tolerance: float) -> Float:
     return kept
 
 
-def _nearest(vectors: Float, places: Float, tolerance: float) -> Ints:
+def nearest_spot(vectors: Float, places: Float, tolerance: float) -> Ints:
     """Index of the nearest place within the tolerance, −1: none."""
     from scipy.spatial import cKDTree
 
@@ -332,7 +340,7 @@ def _described(peaks: PointTable, places: Float, tolerance: float) -> CommonSpot
     """Counts, intensities and spreads of spots at these places."""
     n = len(places)
     vectors = peaks.vectors("px")
-    owner = _nearest(vectors, places, tolerance)
+    owner = nearest_spot(vectors, places, tolerance)
     mine = np.flatnonzero(owner >= 0)
     of = owner[mine]
     number = np.maximum(np.bincount(of, minlength=n), 1)
@@ -352,17 +360,6 @@ def _described(peaks: PointTable, places: Float, tolerance: float) -> CommonSpot
 
 def _mates(vectors: Float, tolerance: float) -> Ints:
     """Index of the spot at −g: of two that choose each other; −1: none."""
-    chosen = _nearest(-vectors, vectors, 1.5 * tolerance)
+    chosen = nearest_spot(-vectors, vectors, 1.5 * tolerance)
     mutual = (chosen >= 0) & (chosen[chosen] == np.arange(len(vectors)))
     return np.where(mutual & (chosen != np.arange(len(vectors))), chosen, -1)
-
-
-def check_spots(vectors: Any) -> Float:
-    """Vectors of spots as (n, 2) finite numbers, or a `ParameterError`."""
-    try:
-        array = np.asarray(vectors, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        raise ParameterError(f"spots are vectors (x, y) in pixels, not {vectors!r}") from None
-    if not len(array) or not np.isfinite(array).all():
-        raise ParameterError(f"spots are one or more finite vectors (x, y), not {vectors!r}")
-    return array
