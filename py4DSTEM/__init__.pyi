@@ -28,6 +28,8 @@ from py4DSTEM.core.expression import Expression as Expression
 from py4DSTEM.core.history import History as History
 from py4DSTEM.core.metadata import Metadata as Metadata
 from py4DSTEM.core.points import PointTable as PointTable
+from py4DSTEM.core.scattering import Composition as Composition
+from py4DSTEM.core.scattering import scattering_factor_A as scattering_factor_A
 from py4DSTEM.core.selection import DiskSelection as DiskSelection
 from py4DSTEM.core.selection import MaskSelection as MaskSelection
 from py4DSTEM.core.selection import PointSelection as PointSelection
@@ -60,8 +62,12 @@ from py4DSTEM.plot.figures.frc import show_ring_correlation as show_ring_correla
 from py4DSTEM.plot.figures.lattice import show_lattice as show_lattice
 from py4DSTEM.plot.figures.origin import show_origin as show_origin
 from py4DSTEM.plot.figures.parallax import show_parallax as show_parallax
+from py4DSTEM.plot.figures.pdf import show_pair_distribution as show_pair_distribution
 from py4DSTEM.plot.figures.peaks import show_peaks as show_peaks
 from py4DSTEM.plot.figures.peaks import show_vector_map as show_vector_map
+from py4DSTEM.plot.figures.polar import show_polar as show_polar
+from py4DSTEM.plot.figures.polar import show_ring_fits as show_ring_fits
+from py4DSTEM.plot.figures.polar import show_ring_statistics as show_ring_statistics
 from py4DSTEM.plot.figures.preview import show_preview as show_preview
 from py4DSTEM.plot.figures.probe import show_probe as show_probe
 from py4DSTEM.plot.figures.ptychography import show_ptychography as show_ptychography
@@ -77,6 +83,20 @@ from py4DSTEM.process.amorphous.fem import fem as fem
 from py4DSTEM.process.amorphous.fem_compare import CompareFEM as CompareFEM
 from py4DSTEM.process.amorphous.fem_compare import FEMComparison as FEMComparison
 from py4DSTEM.process.amorphous.fem_compare import fem_significance as fem_significance
+from py4DSTEM.process.amorphous.orientation import Orientation as Orientation
+from py4DSTEM.process.amorphous.orientation import OrientationResult as OrientationResult
+from py4DSTEM.process.amorphous.orientation import (
+    orientation_distribution as orientation_distribution,
+)
+from py4DSTEM.process.amorphous.symmetry import AngularCorrelation as AngularCorrelation
+from py4DSTEM.process.amorphous.symmetry import AngularCorrelationResult as AngularCorrelationResult
+from py4DSTEM.process.amorphous.symmetry import Symmetry as Symmetry
+from py4DSTEM.process.amorphous.symmetry import SymmetryResult as SymmetryResult
+from py4DSTEM.process.amorphous.symmetry import angular_correlation as angular_correlation
+from py4DSTEM.process.amorphous.symmetry import symmetry as symmetry
+from py4DSTEM.process.amorphous.pdf import PairDistribution as PairDistribution
+from py4DSTEM.process.amorphous.pdf import pair_distribution as pair_distribution
+from py4DSTEM.process.amorphous.pdf_result import PDFResult as PDFResult
 from py4DSTEM.process.beam import Beam as Beam
 from py4DSTEM.process.beam import find_beam as find_beam
 from py4DSTEM.process.bragg.basis import Basis as Basis
@@ -116,6 +136,13 @@ from py4DSTEM.process.cepstrum import CepstralStrain as CepstralStrain
 from py4DSTEM.process.cepstrum import MeanCepstrum as MeanCepstrum
 from py4DSTEM.process.cepstrum import cepstral_strain as cepstral_strain
 from py4DSTEM.process.cepstrum import cepstrum as cepstrum
+from py4DSTEM.process.classes.classify import Classify as Classify
+from py4DSTEM.process.classes.classify import classify as classify
+from py4DSTEM.process.classes.extract import ExtractFeatures as ExtractFeatures
+from py4DSTEM.process.classes.features import Features as Features
+from py4DSTEM.process.classes.result import Classes as Classes
+from py4DSTEM.process.classes.sources import MapFeatures as MapFeatures
+from py4DSTEM.process.classes.sources import features as features
 from py4DSTEM.process.clean import HotPixels as HotPixels
 from py4DSTEM.process.clean import apply_gain as apply_gain
 from py4DSTEM.process.clean import dark_gain as dark_gain
@@ -160,6 +187,16 @@ from py4DSTEM.process.phase.ptychography.reconstruct import ptychography as ptyc
 from py4DSTEM.process.phase.ptychography.result import PtychographyResult as PtychographyResult
 from py4DSTEM.process.phase.ptychography.tune import PtychographyTuning as PtychographyTuning
 from py4DSTEM.process.phase.ptychography.tune import tune_ptychography as tune_ptychography
+from py4DSTEM.process.polar.rings import FitRings as FitRings
+from py4DSTEM.process.polar.rings import RingFitMap as RingFitMap
+from py4DSTEM.process.polar.rings import fit_rings as fit_rings
+from py4DSTEM.process.polar.statistics import AzimuthalStatistics as AzimuthalStatistics
+from py4DSTEM.process.polar.statistics import RingStatistics as RingStatistics
+from py4DSTEM.process.polar.statistics import azimuthal_statistics as azimuthal_statistics
+from py4DSTEM.process.polar.transform import PolarCube as PolarCube
+from py4DSTEM.process.polar.transform import PolarPattern as PolarPattern
+from py4DSTEM.process.polar.transform import PolarTransform as PolarTransform
+from py4DSTEM.process.polar.transform import polar_transform as polar_transform
 from py4DSTEM.process.probe import Probe as Probe
 from py4DSTEM.process.probe import measure_probe as measure_probe
 from py4DSTEM.process.probe import synthetic_probe as synthetic_probe

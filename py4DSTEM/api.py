@@ -15,6 +15,9 @@ from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quali
 from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.amorphous import fem as fluctuation
+from py4DSTEM.process.amorphous import orientation as arcs
+from py4DSTEM.process.amorphous import pdf
+from py4DSTEM.process.amorphous import symmetry as around
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.process.phase import direct as phase_direct
@@ -22,6 +25,9 @@ from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
 from py4DSTEM.process.phase.ptychography import reconstruct as phase_ptychography
 from py4DSTEM.process.phase.ptychography import tune as phase_tuning
+from py4DSTEM.process.polar import rings as polar_rings
+from py4DSTEM.process.polar import statistics as polar_statistics
+from py4DSTEM.process.polar import transform as polar
 from py4DSTEM.stream.engine import stream_tiles
 from py4DSTEM.stream.options import RunOptions
 
@@ -74,6 +80,7 @@ class DataCube(Cube):
     radial_profiles = radial.radial_profiles
     mean_radial_profile = radial.mean_radial_profile
     center_of_mass = com.center_of_mass
+    pair_distribution = pdf.pair_distribution
     find_bragg_disks = detect.find_bragg_disks
     preview_bragg_disks = preview.preview_bragg_disks
     find_spots = spots.find_spots
@@ -88,8 +95,14 @@ class DataCube(Cube):
     ptychography = phase_ptychography.ptychography
     tune_ptychography = phase_tuning.tune_ptychography
     ring_strain = rings.ring_strain
+    polar_transform = polar.polar_transform
+    azimuthal_statistics = polar_statistics.azimuthal_statistics
+    fit_rings = polar_rings.fit_rings
     cepstrum = cepstra.cepstrum
     fem = fluctuation.fem
+    angular_correlation = around.angular_correlation
+    symmetry = around.symmetry
+    orientation_distribution = arcs.orientation_distribution
     cepstral_strain = cepstra.cepstral_strain
 
 

@@ -53,7 +53,10 @@ _FIELDS = {
     "R_pixel_size": "R_pixel_size", "rotation_rad": "rotation", "energy_eV": "energy",
     "probe_radius_px": "probe_radius",
 }  # fmt: skip
-_CENTERED = ("fem", "ring-strain", "radial-profiles", "mean-radial-profile")
+_CENTERED = (
+    "fem", "ring-strain", "radial-profiles", "mean-radial-profile", "polar-transform",
+    "azimuthal-statistics", "fit-rings",
+)  # fmt: skip
 """Steps that look around the origin, where they are given no center of their own."""
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["FIGURES", "figure_maker"]
 
 FIGURES = {
+    "process.amorphous.pdf_result:PDFResult": "pdf:show_pair_distribution",
     "process.beam:Beam": "first_look:show_beam",
     "process.clean:HotPixels": "first_look:show_hot_pixels",
     "process.quality:QualityEntry": "first_look:show_quality_entry",
@@ -36,6 +37,10 @@ FIGURES = {
     "process.phase.ptychography.judge:PtychographyJudgement": "ptychography:show_judgement",
     "process.phase.ptychography.result:PtychographyResult": "ptychography:show_ptychography",
     "process.phase.ptychography.tune:PtychographyTuning": "ptychography:show_tuning",
+    "process.polar.transform:PolarCube": "polar:show_polar_cube",
+    "process.polar.transform:PolarPattern": "polar:show_polar",
+    "process.polar.statistics:RingStatistics": "polar:show_ring_statistics",
+    "process.polar.rings:RingFitMap": "polar:show_ring_fits",
     "process.strain:StrainMap": "strain:show_strain",
     "process.strain_comparison:StrainComparison": "strain:show_strain_comparison",
     "process.strain_comparison:StrainDifference": "strain:show_strain_difference",

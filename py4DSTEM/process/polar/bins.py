@@ -43,6 +43,8 @@ class PolarLayout:
         The same in corrected detector pixels.
     area : (n_r, n_phi) float64
         Pixels in each bin, about the mean origin.
+    squares : (n_r,) float64
+        Sum of the squared shares of the pixels in each ring.
     """
 
     plan: Any
@@ -51,6 +53,7 @@ class PolarLayout:
     phi_axis: Axis
     r_px: Float
     area: Float
+    squares: Float
 
     def local(self, tile: Tile) -> Float | None:
         """Origins of the positions of a tile, for the kernels."""
@@ -116,6 +119,7 @@ class RingBins(Parameters):
             Axis("phi", 2 * math.pi / n_phi, math.pi / n_phi, "rad"),
             middle.r_px,
             middle.area,
+            middle.ring_squares,
         )
 
     def _origins(self, calibration: Calibration) -> Float:
