@@ -1,0 +1,186 @@
+"""Features as sums of a few components: NMF, PCA, ICA; and fewer features for clustering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from py4DSTEM.errors import ParameterError
+from py4DSTEM.process.classes.quiet import fitted
+from py4DSTEM.process.classes.scaling import ROWS, Scaled
+
+__all__ = ["Decomposition", "Parts", "Reduced", "decomposed", "reduced"]
+
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Parts = Literal["nmf", "pca", "ica"]
+COPIES = 4
+"""Tables of the size of the features that a fit in memory takes."""
+_EPOCHS = 20
+_MAX_ITERATIONS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Decomposition:
+    """Scores (n, k) and components (k, m) of scaled features: rows ≈ scores @ components + mean."""
+
+    scores: Float32
+    components: Float
+    mean: Float
+    report: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """Positions in the space of a few principal components.
+
+    Parameters
+    ----------
+    points : (n, k) float32
+    axes : (k, m) float64
+    mean : (m,) float64
+    """
+
+    points: Float32
+    axes: Float
+    mean: Float
+
+    def back(self, points: Float) -> Float:
+        """Points (j, k) as scaled features, (j, m)."""
+        return np.asarray(points @ self.axes + self.mean, np.float64)
+
+
+# ---- principal components ------------------------------------------------------------------------
+def reduced(scaled: Scaled, count: int | None, seed: int, budget_bytes: int) -> Reduced:
+    """The positions by their `count` first principal components; None: as they are."""
+    n, m = scaled.shape
+    if count is None or count >= m:
+        return Reduced(scaled.matrix(), np.eye(m), np.zeros(m))
+    found = _pca(scaled, min(count, n), seed, budget_bytes)
+    return Reduced(found.scores, found.components, found.mean)
+
+
+def _pca(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposition:
+    if COPIES * scaled.nbytes <= budget_bytes:
+        from sklearn.decomposition import PCA
+
+        model = PCA(count, random_state=seed)
+        scores = model.fit_transform(scaled.matrix())
+    else:
+        from sklearn.decomposition import IncrementalPCA
+
+        model = IncrementalPCA(count)
+        for part in _parts(scaled, at_least=count):
+            model.partial_fit(part)
+        scores = np.concatenate([model.transform(part) for part in scaled.chunks()])
+    signs = _signs(model.components_)
+    report = {"explained variance": [float(v) for v in model.explained_variance_ratio_]}
+    return Decomposition(
+        np.asarray(scores * signs, np.float32),
+        np.asarray(model.components_ * signs[:, None], np.float64),
+        np.asarray(model.mean_, np.float64),
+        report,
+    )
+
+
+def _parts(scaled: Scaled, at_least: int) -> Iterator[Float32]:
+    """Parts of the rows, none with fewer than `at_least` (the last one takes what is left)."""
+    n = scaled.shape[0]
+    starts = list(range(0, n, max(ROWS, at_least)))
+    if len(starts) > 1 and n - starts[-1] < at_least:
+        starts.pop()
+    for start, stop in zip(starts, [*starts[1:], n], strict=True):
+        yield scaled.rows(slice(start, stop))
+
+
+def _signs(components: Any) -> Float:
+    """Such that the largest value of each component is positive."""
+    largest = np.take_along_axis(
+        components, np.abs(components).argmax(axis=1)[:, None], axis=1
+    ).ravel()
+    return np.where(largest < 0, -1.0, 1.0)
+
+
+# ---- components ----------------------------------------------------------------------------------
+def decomposed(
+    scaled: Scaled, method: Parts, count: int, *, seed: int, budget_bytes: int
+) -> Decomposition:
+    """Fit `count` components to all positions.
+
+    Raises
+    ------
+    ParameterError
+        More components than positions or features; negative features for NMF.
+    """
+    n, m = scaled.shape
+    if count > min(n, m):
+        raise ParameterError(
+            f"{method} finds at most {min(n, m)} components of {n} positions with {m} features, "
+            f"not {count}"
+        )
+    if method == "pca":
+        return _pca(scaled, count, seed, budget_bytes)
+    if method == "ica":
+        return _ica(scaled, count, seed, budget_bytes)
+    return _nmf(scaled, count, seed, budget_bytes)
+
+
+def _nmf(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposition:
+    lowest = min(float(part.min()) for part in scaled.chunks())
+    if lowest < 0:
+        raise ParameterError(
+            "NMF needs features that are not negative: use scale='block' or 'none' with values "
+            "that are not, or another method"
+        )
+    if COPIES * scaled.nbytes <= budget_bytes:
+        from sklearn.decomposition import NMF
+
+        model = NMF(count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS)
+        scores, converged = fitted(lambda: model.fit_transform(scaled.matrix()))
+    else:
+        model, scores, converged = _nmf_in_parts(scaled, count, seed)
+    # Components of sum 1: scores are how much of the features of a position they make up.
+    sums = np.maximum(model.components_.sum(axis=1, dtype=np.float64), 1e-300)
+    report = {"converged": converged, "iterations": int(model.n_iter_)}
+    return Decomposition(
+        np.asarray(scores * sums, np.float32),
+        np.asarray(model.components_ / sums[:, None], np.float64),
+        np.zeros(scaled.shape[1]),
+        report,
+    )
+
+
+def _nmf_in_parts(scaled: Scaled, count: int, seed: int) -> tuple[Any, Float32, bool]:
+    """Online NMF: parts of the rows in random order, several times over."""
+    from sklearn.decomposition import MiniBatchNMF
+
+    model = MiniBatchNMF(count, random_state=seed, batch_size=ROWS)
+    rng = np.random.default_rng(seed)
+    n = scaled.shape[0]
+    for _ in range(_EPOCHS):
+        order = rng.permutation(n)
+        for start in range(0, n, ROWS):
+            model.partial_fit(scaled.rows(np.sort(order[start : start + ROWS])))
+    scores = np.concatenate([model.transform(part) for part in scaled.chunks()])
+    model.n_iter_ = _EPOCHS
+    return model, scores, True
+
+
+def _ica(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposition:
+    """Independent components of the principal ones (FastICA)."""
+    from sklearn.decomposition import FastICA
+
+    base = _pca(scaled, count, seed, budget_bytes)
+    model = FastICA(whiten="unit-variance", random_state=seed, max_iter=_MAX_ITERATIONS, tol=1e-3)
+    scores, converged = fitted(lambda: model.fit_transform(base.scores.astype(np.float64)))
+    components = model.mixing_.T @ base.components
+    signs = _signs(components)
+    mean = base.mean + model.mean_ @ base.components
+    report = {"converged": converged, "iterations": int(model.n_iter_)}
+    return Decomposition(
+        np.asarray(scores * signs, np.float32), components * signs[:, None], mean, report
+    )
