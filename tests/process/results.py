@@ -58,6 +58,13 @@ def comparison() -> Any:
     return py4DSTEM.compare_strain({"a": first, "b/c": second})
 
 
+@cache
+def cu_glass() -> Any:
+    """Speckle of a glass of copper."""
+    scan = simulate.amorphous((4, 3), (96, 96), seed=2)
+    return scan.cube.with_calibration(scan.truth.calibration)
+
+
 def ring_fits() -> Any:
     profile = glass().mean_radial_profile(step_px=0.5, r_max=26)
     fits = RingFits(profile=tuple(np.nan_to_num(profile.data).tolist()), inner_px=9, outer_px=21)
@@ -93,6 +100,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "ParallaxResult": lambda: simulate.phase_object(
         (24, 22), defocus_A=200, dose=None, seed=3
     ).cube.parallax(),
+    "PDFResult": lambda: py4DSTEM.pair_distribution(cu_glass(), "Cu", noise="positions"),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
     "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
     "Probe": lambda: py4DSTEM.synthetic_probe((64, 64), 3.0, 0.6),
