@@ -97,7 +97,7 @@ class Classes:
     @property
     def n(self) -> int:
         """Number of classes."""
-        return self.weights.shape[-1]
+        return int(self.weights.shape[-1])
 
     @property
     def R_shape(self) -> tuple[int, int]:
