@@ -20,6 +20,8 @@ from py4DSTEM.process.amorphous import pdf
 from py4DSTEM.process.amorphous import symmetry as around
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
+from py4DSTEM.process.classes import crystallinity as crystals
+from py4DSTEM.process.classes import dark_field
 from py4DSTEM.process.phase import direct as phase_direct
 from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
@@ -104,6 +106,8 @@ class DataCube(Cube):
     symmetry = around.symmetry
     orientation_distribution = arcs.orientation_distribution
     cepstral_strain = cepstra.cepstral_strain
+    crystallinity = crystals.crystallinity
+    dark_field_images = dark_field.dark_field_images
 
 
 def read(

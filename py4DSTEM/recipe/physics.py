@@ -55,7 +55,8 @@ _FIELDS = {
 }  # fmt: skip
 _CENTERED = (
     "fem", "ring-strain", "radial-profiles", "mean-radial-profile", "polar-transform",
-    "azimuthal-statistics", "fit-rings",
+    "azimuthal-statistics", "fit-rings", "angular-correlation", "orientation-distribution",
+    "symmetry",
 )  # fmt: skip
 """Steps that look around the origin, where they are given no center of their own."""
 

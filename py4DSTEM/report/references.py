@@ -138,6 +138,29 @@ REFERENCES = {
         "The Transformation of Poisson, Binomial and Negative-Binomial Data",
         "Biometrika", "35", "246--254", 1948,
     ),
+    "10.1016/j.ultramic.2010.05.010": Reference(
+        "Daulton2010", "Daulton, Tyrone L. and Bondi, Karl S. and Kelton, Kenneth F.",
+        "Nanobeam diffraction fluctuation electron microscopy technique for structural "
+        "characterization of disordered materials - Application to Al88-xY7Fe5Tix metallic glasses",
+        "Ultramicroscopy", "110", "1279--1289", 2010,
+    ),
+    "10.1016/S0304-3991(02)00155-9": Reference(
+        "Voyles2002", "Voyles, Paul M. and Muller, David A.", "Fluctuation microscopy in the STEM",
+        "Ultramicroscopy", "93", "147--159", 2002,
+    ),
+    "10.1073/pnas.0905337106": Reference(
+        "Wochner2009", "Wochner, Peter and Gutt, Christian and Autenrieth, Tina and Demmer, Thomas "
+        "and Bugaev, Volodymyr and Díaz Ortiz, Alejandro and Duri, Agnès and Zontone, Federico and "
+        "Grübel, Gerhard and Dosch, Helmut",
+        "X-ray cross correlation analysis uncovers hidden local symmetries in disordered matter",
+        "Proceedings of the National Academy of Sciences", "106", "11511--11514", 2009,
+    ),
+    "10.1016/j.micron.2016.05.008": Reference(
+        "Panova2016", "Panova, Ouliana and Chen, X. Chelsea and Bustillo, Karen C. and Ophus, "
+        "Colin and Bhatt, Mahesh P. and Balsara, Nitash and Minor, Andrew M.",
+        "Orientation mapping of semicrystalline polymers using scanning electron nanobeam "
+        "diffraction", "Micron", "88", "30--36", 2016,
+    ),
 }  # fmt: skip
 """DOI → paper."""
 _SPECIAL = {"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "%": r"\%", "&": r"\&",

@@ -19,7 +19,7 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.amorphous.fem_result import (
     FEMMethod,
     FEMResult,
-    RingStatistics,
+    RingMeans,
     resampled,
     ring_variances,
 )
@@ -95,7 +95,7 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
 
     cites: ClassVar[tuple[str, ...]] = (
         "10.1016/j.ultramic.2010.05.010",
-        "10.1016/S0304-3991(98)00097-9",
+        "10.1016/S0304-3991(02)00155-9",
     )
     outputs: ClassVar[Mapping[str, Output]] = {
         "mean": PerScan(np.float64),
@@ -227,7 +227,7 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
             for name, power in (("mean", 1), ("square", 2), ("noise", 2))
         )
         size = _independent(plan.radius / self.step_px, plan.bins)
-        rings = RingStatistics(mean[kept], square[kept], noise[kept], size)
+        rings = RingMeans(mean[kept], square[kept], noise[kept], size)
         value, own = ring_variances(rings, np.ones((1, len(rings.mean))))
         spread = resampled(rings, self.samples, self.seed).std(axis=0, ddof=1)
         image, image_noise = _image(parts["image"])

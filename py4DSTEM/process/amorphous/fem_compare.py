@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PlainSerializer, PlainValidator
 
 from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError
@@ -66,7 +66,9 @@ class FEMComparison:
     def significances(self) -> Float:
         """Of each ring, (k,)."""
         known = self.sigma > 0
-        return np.divide(self.difference, self.sigma, out=np.full(len(self.q), np.nan), where=known)
+        blank = np.full(len(self.q), np.nan)
+        ratio: Float = np.divide(self.difference, self.sigma, out=blank, where=known)
+        return ratio
 
     def __repr__(self) -> str:
         low, high = self.q_range
@@ -79,10 +81,26 @@ class FEMComparison:
 register_result("fem-comparison", FEMComparison)
 
 
+def _known(value: Any) -> FEMResult:
+    if not isinstance(value, FEMResult):
+        raise ParameterError(
+            f"a FEMResult is compared with another, not with a {type(value).__name__}"
+        )
+    return value
+
+
+def _named(value: FEMResult) -> str:
+    """What the history says of a result: it cannot hold it."""
+    return f"{value.name} of {int(value.kept.sum())} positions"
+
+
+OtherResult = Annotated[Any, PlainValidator(_known), PlainSerializer(_named)]
+
+
 class CompareFEM(Analysis, kind="fem-significance", version=1):
     """Difference of the normalised variances of two scans, in standard deviations."""
 
-    other: Any = Field(
+    other: OtherResult = Field(
         description="What to compare with, such as a random network.",
         json_schema_extra={"accepts": ["FEMResult"]},
     )
@@ -99,10 +117,6 @@ class CompareFEM(Analysis, kind="fem-significance", version=1):
     def apply(self, value: FEMResult, options: RunOptions | None = None) -> FEMComparison:
         """The comparison of a result with `other`; `options` are not needed."""
         self.check(value)
-        if not isinstance(self.other, FEMResult):
-            raise ParameterError(
-                f"a FEMResult is compared with another, not with a {type(self.other).__name__}"
-            )
         method = self.method or value.method
         first, second = value.by(method), self.other.by(method)
         if first.axis != second.axis:
@@ -132,7 +146,7 @@ class CompareFEM(Analysis, kind="fem-significance", version=1):
             window_sigma=math.hypot(*spread),
             method=method,
             units=first.units,
-            history=self._told(value),
+            history=self.history(value.history),
         )
 
     def _window_sigma(self, result: FEMResult, inside: NDArray[np.intp], salt: int) -> float:
@@ -149,11 +163,6 @@ class CompareFEM(Analysis, kind="fem-significance", version=1):
         )  # fmt: skip
         drawn = resampled(chosen, self.samples, self.seed + salt)[:, index]
         return float(drawn.mean(axis=1).std(ddof=1))
-
-    def _told(self, value: FEMResult) -> History:
-        """The history with the parameters that can be written down."""
-        plain = self.model_dump(mode="json", exclude={"other"}) | {"other": self.other.name}
-        return value.history.then(self.kind, plain, self.version, self.cites)
 
 
 def fem_significance(

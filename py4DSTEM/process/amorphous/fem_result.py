@@ -16,7 +16,7 @@ from py4DSTEM.core.slices import DiffractionSlice, RealSlice
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.store.schema import register_result
 
-__all__ = ["METHODS", "FEMMethod", "FEMResult", "RingStatistics", "resampled", "ring_variances"]
+__all__ = ["METHODS", "FEMMethod", "FEMResult", "RingMeans", "resampled", "ring_variances"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -30,7 +30,7 @@ METHODS: tuple[FEMMethod, ...] = (
 _AT_ONCE = 20  # resampled scans whose weights are held at a time
 
 
-class RingStatistics(NamedTuple):
+class RingMeans(NamedTuple):
     """What the ring definitions need of P positions and k rings.
 
     Attributes
@@ -65,12 +65,12 @@ class RingStatistics(NamedTuple):
         return self.square / mean**2 - 1, self.noise * self.bessel / mean**2
 
 
-def ring_variances(rings: RingStatistics, weights: Float) -> tuple[Float, Float]:
+def ring_variances(rings: RingMeans, weights: Float) -> tuple[Float, Float]:
     """The four definitions that look at rings, for positions that count with `weights`.
 
     Parameters
     ----------
-    rings : RingStatistics
+    rings : RingMeans
     weights : (B, P) float64
         How often each position counts, B times.
 
@@ -100,7 +100,7 @@ def ring_variances(rings: RingStatistics, weights: Float) -> tuple[Float, Float]
     return np.stack(values, axis=1), np.stack(noises, axis=1)
 
 
-def resampled(rings: RingStatistics, samples: int, seed: int) -> Float:
+def resampled(rings: RingMeans, samples: int, seed: int) -> Float:
     """Corrected ring variances of scans drawn again from the same positions, (samples, 4, k)."""
     rng = np.random.default_rng(seed)
     positions = len(rings.mean)
@@ -192,10 +192,10 @@ class FEMResult:
         return chosen
 
     @property
-    def rings(self) -> RingStatistics:
+    def rings(self) -> RingMeans:
         """The rings of the positions that count."""
         kept = self.kept
-        return RingStatistics(
+        return RingMeans(
             self.ring_mean[kept], self.ring_square[kept], self.ring_noise[kept], self.size
         )
 
@@ -248,7 +248,7 @@ class FEMResult:
             a.reshape(-1, shape[2])[:, inside]
             for a in (self.ring_mean, self.ring_square, self.ring_noise)
         )
-        rings = RingStatistics(mean, square, noise, self.size[inside])
+        rings = RingMeans(mean, square, noise, self.size[inside])
         value, own = rings.within()
         usable = rings.valid & self.kept.reshape(-1, 1)
         weight = np.where(usable, rings.size, 0.0)
