@@ -25,13 +25,13 @@ class RingLevels(NamedTuple):
     ----------
     level : mean of the pixels that are not clipped; NaN without pixels
     used : how many those are
-    count : all valid pixels
+    valid : all pixels that are numbers and not masked
     total : their sum
     """
 
     level: Float
     used: Float
-    count: Float
+    valid: Float
     total: Float
 
 

@@ -83,13 +83,24 @@ def tuning() -> Any:
     return py4DSTEM.PtychographyTuning(values, np.array([1.1, 1.4]), best)
 
 
+@cache
+def grainy() -> Any:
+    """Disks of a few grains."""
+    scan = simulate.polycrystal((9, 11), (96, 96), grains=3, seed=2)
+    cube = scan.cube.with_calibration(scan.truth.calibration)
+    return cube, cube.find_bragg_disks(scan.truth.probe, options=ONE)
+
+
 RESULTS: dict[str, Callable[[], Any]] = {
     "Basis": lambda: py4DSTEM.choose_basis(peaks()),
     "Beam": lambda: crystal().cube.find_beam(),
     "BraggPeaks": peaks,
     "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
+    "CommonSpots": lambda: grainy()[1].common_spots(min_positions=5),
+    "CrystallinityMap": lambda: grainy()[0].crystallinity(),
     "DPCResult": lambda: simulate.phase_object((8, 9), seed=1).cube.dpc(rotation_rad=0.3),
     "EllipseMeasurement": lambda: py4DSTEM.measure_ellipse(gold().pattern),
+    "Grains": lambda: py4DSTEM.segment_grains(grainy()[1].classify_bragg()),
     "HotPixels": lambda: crystal().cube.detect_hot_pixels(),
     "LatticeFit": lattice,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),

@@ -68,6 +68,7 @@ def is_result(found: Any) -> bool:
 NO_RESULTS = {
     "Any", "None", "C", "Scan", "Figure", "tuple[Figure, Any]", "tuple[FormatRow, ...]",
     "dict[str, Detector]", "dict[str, Segment]",
+    "NDArray[Any]", "tuple[Vector, ...]",  # spots of a class, of a lattice
     "Path", "Recipe", "RunSummary",  # of batch runs: tests/recipe, tests/batch
     "ArrayResult", "DiffractionSlice", "RealSlice",  # tests of the store and of `show`
 }  # fmt: skip

@@ -19,6 +19,10 @@ from py4DSTEM.process.bragg import vector_map as _vector_map
 from py4DSTEM.process.calibrate import ellipse as _ellipse
 from py4DSTEM.process.calibrate import origin as _origin
 from py4DSTEM.process.calibrate import pixel_size as _pixel_size
+from py4DSTEM.process.classes import bragg_classes as _classes
+from py4DSTEM.process.classes import crystallinity as _crystallinity
+from py4DSTEM.process.classes import dark_field as _dark_field
+from py4DSTEM.process.classes import spots as _spots
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -79,6 +83,10 @@ class BraggPeaks(PointTable):
     calibrate_origin = _origin.calibrate_origin
     measure_ellipse = _ellipse.measure_ellipse
     measure_pixel_size = _pixel_size.measure_pixel_size
+    common_spots = _spots.common_spots
+    classify_bragg = _classes.classify_bragg
+    dark_field_images = _dark_field.dark_field_images
+    bragg_counts = _crystallinity.bragg_counts
 
     @classmethod
     def from_columns(

@@ -37,18 +37,18 @@ Float = NDArray[np.float64]
 Vector = tuple[float, float]
 SpotSets = dict[str, tuple[Vector, ...]]
 Units = Literal["px", "mrad", "A^-1", "nm^-1"]
-_INNER, _OUTER = 1.3, 2.0
-"""Of the ring around an aperture that tells its background, in radii of the aperture."""
+_INNER, _OUTER = 1.3, (2.0, 3.0, 4.5)
+"""Of the ring around an aperture that tells its background, in radii; the first that has room."""
 _LEAST_RING = 0.25
-"""Of the area of an aperture: with less of a ring left there is no background to subtract."""
+"""Of the area of an aperture that the ring must have."""
 _OWN = 0.5
 """Least share of a class in its spot, for dark fields of classes."""
 
-_SPOTS = Field(
+_SPOTS: Any = Field(
     min_length=1,
     description='Spots of each image by its name, as calibrated vectors: {"g": [[9.5, 3.2]]}.',
 )
-_UNITS = Field("px", description="Unit of the vectors.")
+_UNITS: Any = Field("px", description="Unit of the vectors.")
 
 
 def _checked(sets: Any) -> Any:
@@ -144,18 +144,10 @@ class DarkField(Operation, kind="dark-field", version=1):
             _add(out, place, radius, 1.0)
             if not self.background:
                 continue
-            ring = np.zeros(shape)
-            _add(ring, place, _OUTER * radius, 1.0)
-            ring[taken > 0] = 0.0
-            area = float(ring.sum())
-            if area < _LEAST_RING * math.pi * radius**2:
-                raise ParameterError(
-                    f"the ring around the spot at {np.round(place, 1).tolist()} px lies under other "
-                    "spots: use a smaller radius_px, or background=False"
-                )
+            ring = _ring(place, radius, taken)
             own = np.zeros(shape)
             _add(own, place, radius, 1.0)
-            out -= ring * (own.sum() / area)
+            out -= ring * (own.sum() / ring.sum())
         return out
 
     def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
@@ -170,6 +162,20 @@ class DarkField(Operation, kind="dark-field", version=1):
             images[count:] = np.sqrt(self.gain * np.maximum(images[count:], 0.0))
             names += tuple(f"sigma {name}" for name in names)
         return RealSlice(images, cube.calibration, history, "dark field", names)
+
+
+def _ring(place: Float, radius: float, taken: Float) -> Float:
+    """Weights around an aperture where no spot is; wider where spots are close."""
+    for reach in _OUTER:
+        ring = np.zeros(taken.shape)
+        _add(ring, place, reach * radius, 1.0)
+        ring[taken > 0] = 0.0
+        if ring.sum() >= _LEAST_RING * math.pi * radius**2:
+            return ring
+    raise ParameterError(
+        f"around the spot at {np.round(place, 1).tolist()} px there are only other spots, or no "
+        "detector: use a smaller radius_px, leave the spot out, or give background=False"
+    )
 
 
 def _margins(reach: Float, Q_shape: tuple[int, int]) -> tuple[int, int]:
@@ -297,9 +303,9 @@ def dark_field_images(
     --------
     >>> from py4DSTEM import common_spots, simulate
     >>> scan = simulate.polycrystal((6, 7), (96, 96), grains=2, seed=3)
-    >>> peaks = scan.truth.peaks()
-    >>> spots = common_spots(peaks)
     >>> cube = scan.cube.with_calibration(scan.truth.calibration)
+    >>> peaks = cube.find_bragg_disks(scan.truth.probe)
+    >>> spots = common_spots(peaks)
     >>> stack = dark_field_images(cube, spots)
     >>> stack.labels == dark_field_images(peaks, spots).labels
     True
