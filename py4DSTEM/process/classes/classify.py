@@ -32,6 +32,8 @@ SAMPLE = 200
 """Positions of a class that silhouettes are measured to."""
 _PART = 4000
 """Positions that each run for the stability takes."""
+_FINE, _ROUGH = 1e-4, 1e-3
+"""Where NMF ends: of all positions, and of a part, to see whether it is the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,8 @@ class Classify(Analysis, kind="classify", version=1):
         min_size: int | None = None,
     ) -> _Fit:
         if self.method == "nmf" or self.method == "pca" or self.method == "ica":
-            return self._components(rows, self.method, seed, budget)
+            tolerance = _FINE if min_size is None else _ROUGH
+            return self._components(rows, self.method, seed, budget, tolerance)
         space = space or self._space(rows, budget)
         found = clustered(
             space.points,
@@ -140,13 +143,17 @@ class Classify(Analysis, kind="classify", version=1):
         components = rows.original(space.back(found.centers))
         return _Fit(found.labels, weights, components, found.report)
 
-    def _components(self, rows: Scaled, method: Parts, seed: int, budget: int) -> _Fit:
+    def _components(
+        self, rows: Scaled, method: Parts, seed: int, budget: int, tolerance: float
+    ) -> _Fit:
         if self.n is None:
             raise ParameterError(
                 f"{method} needs n, the number of components: suggest_classes(features) compares "
                 "some"
             )
-        found = decomposed(rows, method, self.n, seed=seed, budget_bytes=budget)
+        found = decomposed(
+            rows, method, self.n, seed=seed, budget_bytes=budget, tolerance=tolerance
+        )
         size = np.abs(found.scores)
         labels = np.where(size.max(axis=1) > 0, size.argmax(axis=1), NOT_CLASSIFIED)
         if method == "nmf":

@@ -107,9 +107,15 @@ def _signs(components: Any) -> Float:
 
 # ---- components ----------------------------------------------------------------------------------
 def decomposed(
-    scaled: Scaled, method: Parts, count: int, *, seed: int, budget_bytes: int
+    scaled: Scaled,
+    method: Parts,
+    count: int,
+    *,
+    seed: int,
+    budget_bytes: int,
+    tolerance: float = 1e-4,
 ) -> Decomposition:
-    """Fit `count` components to all positions.
+    """Fit `count` components to all positions; NMF until it gets better by less than `tolerance`.
 
     Raises
     ------
@@ -126,10 +132,12 @@ def decomposed(
         return _pca(scaled, count, seed, budget_bytes)
     if method == "ica":
         return _ica(scaled, count, seed, budget_bytes)
-    return _nmf(scaled, count, seed, budget_bytes)
+    return _nmf(scaled, count, seed, budget_bytes, tolerance)
 
 
-def _nmf(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposition:
+def _nmf(
+    scaled: Scaled, count: int, seed: int, budget_bytes: int, tolerance: float
+) -> Decomposition:
     lowest = min(float(part.min()) for part in scaled.chunks())
     if lowest < 0:
         raise ParameterError(
@@ -139,7 +147,9 @@ def _nmf(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposit
     if COPIES * scaled.nbytes <= budget_bytes:
         from sklearn.decomposition import NMF
 
-        model = NMF(count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS)
+        model = NMF(
+            count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS, tol=tolerance
+        )
         scores, converged = fitted(lambda: model.fit_transform(scaled.matrix()))
     else:
         model, scores, converged = _nmf_in_parts(scaled, count, seed)

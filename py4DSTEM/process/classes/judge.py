@@ -98,8 +98,10 @@ def adjusted_rand(a: ArrayLike, b: ArrayLike) -> float:
 
     Examples
     --------
-    >>> adjusted_rand([0, 0, 1, 1], [5, 5, 2, 2]), adjusted_rand([0, 0, 1, 1], [0, 1, 0, 1])
-    (1.0, -0.5)
+    >>> adjusted_rand([0, 0, 1, 1], [5, 5, 2, 2])
+    1.0
+    >>> round(adjusted_rand([0, 0, 1, 1], [0, 1, 0, 1]), 3)
+    -0.5
     """
     table = confusion(a, b)[0].astype(np.float64)
     both = _pairs(table).sum()
