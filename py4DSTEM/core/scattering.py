@@ -40,7 +40,7 @@ def _element(symbol: str) -> Any:
 
     found = gemmi.Element(symbol) if isinstance(symbol, str) and symbol else None
     # Unknown symbols become X, deuterium has the table of hydrogen.
-    if found is None or found.atomic_number == 0 or symbol.strip().capitalize() != found.name:
+    if found is None or found.atomic_number == 0 or symbol != found.name:
         raise ParameterError(f"no element {symbol!r}: symbols are written as Pd, Si, C")
     return found
 
@@ -91,11 +91,11 @@ def scattering_factor_A(element: str, q_A: ArrayLike, source: Source = "peng") -
     q = np.asarray(q_A, np.float64)
     if source not in _REACH_A:
         raise ParameterError(f"a source is one of {', '.join(_REACH_A)}, not {source!r}")
-    if q.size and not (np.nanmin(q) >= 0 and np.nanmax(q) <= _REACH_A[source]):
+    if q.size and not (q.min() >= 0 and q.max() <= _REACH_A[source]):
         hint = ' (source="mott-bethe" reaches to 12)' if source == "peng" else ""
         raise ParameterError(
             f"q lies between 0 and {_REACH_A[source]:g} 1/A in the table of {source!r}, "
-            f"not at {float(np.nanmin(q)):.4g} to {float(np.nanmax(q)):.4g}{hint}"
+            f"not at {float(q.min()):.4g} to {float(q.max()):.4g}{hint}"
         )
     terms = _gaussians(element, source)
     exponent = terms.b * np.square(q / 2)[..., None]

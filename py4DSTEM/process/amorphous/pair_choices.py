@@ -64,6 +64,11 @@ def q_range(
         No ring is found, too few are left, or some of them have no value.
     """
     low, high = limits
+    for name, given in zip(("q_min", "q_max"), limits, strict=True):
+        if given is not None and given > q_A[-1] + (q_A[1] - q_A[0]) / 2:
+            raise ParameterError(
+                f"{name} = {given:.4g} lies beyond the last ring, {q_A[-1]:.4g} 1/A"
+            )
     reach = 4.0  # 1/A, of the table
     known = np.isfinite(intensity) & (counts > 0) & (q_A > 0) & (q_A <= reach)
     if not known.any():
