@@ -34,6 +34,12 @@ class Atoms:
     places_A: Float
     numbers: NDArray[np.int64]
 
+    def sheared(self, tilt_rad: Float) -> Atoms:
+        """Moved along x and y by the depth times `tilt_rad` (2,)."""
+        places = self.places_A.copy()
+        places[:, :2] += places[:, 2:] * tilt_rad
+        return Atoms(places, self.numbers)
+
 
 @dataclass(frozen=True)
 class DepthDefect:

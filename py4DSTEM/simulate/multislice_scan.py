@@ -81,6 +81,8 @@ class ThickTruth:
         Complete and true.
     vacuum : DiffractionSlice
         The probe without specimen.
+    tilt_rad : (float, float)
+        Columns run along ``(tilt_x, tilt_y, 1)``, scan axes.
     """
 
     phase: Float
@@ -104,6 +106,7 @@ class ThickTruth:
     semiangle_mrad: float
     calibration: Calibration
     vacuum: DiffractionSlice
+    tilt_rad: Pair = (0.0, 0.0)
 
     @property
     def probe(self) -> Complex:
@@ -146,6 +149,7 @@ def thick_object(
     step_A: float = 0.5,
     jitter_A: float = 0.0,
     drift_A: Pair = (0.0, 0.0),
+    tilt_rad: Pair = (0.0, 0.0),
     Q_pixel_size_A: float = 0.065,
     energy_eV: float = 300e3,
     rotation_rad: float = 0.3,
@@ -182,6 +186,9 @@ def thick_object(
         Scan step, and rms error of the positions.
     drift_A : (float, float)
         From the first position to the last, growing with time.
+    tilt_rad : (float, float)
+        Columns run along ``(tilt_x, tilt_y, 1)`` in scan axes: atoms at depth z lie ``z tilt``
+        beside where they are at the entrance.
     Q_pixel_size_A, energy_eV : float
     rotation_rad, flip : float, bool
         From detector to scan axes: exchange x and y if flipped, then rotate x towards y.
@@ -241,6 +248,7 @@ class _Plan:
     step_A: float
     jitter_A: float
     drift_A: Pair
+    tilt_rad: Pair
     Q_pixel_size_A: float
     energy_eV: float
     rotation_rad: float
@@ -295,6 +303,7 @@ class _Plan:
             semiangle_mrad=self.semiangle_mrad,
             calibration=calibration,
             vacuum=vacuum_pattern((np.abs(modes) ** 2).sum(axis=0), calibration, self.dose, rng),
+            tilt_rad=(float(self.tilt[0]), float(self.tilt[1])),
         )
         told = {**vars(self), "aberrations": dict(bent.coefficients)}
         return SimulatedScan(as_cube(data, calibration, "thick-object", told), truth)
@@ -340,8 +349,17 @@ class _Plan:
         low, high = positions.min(axis=(0, 1)), positions.max(axis=(0, 1))
         thickness = _layers(self.thickness_A, self.slice_A) * self.slice_A
         if self.atoms_A is None and self.atoms_Z is None:
-            return crystal_slab(low, high, self.margin_A, thickness, int(self.defects), rng)
-        return given_atoms(self.atoms_A, self.atoms_Z, (low + high) / 2, thickness), ()
+            atoms, listed = crystal_slab(
+                low, high, self.margin_A, thickness, int(self.defects), rng
+            )
+            return atoms.sheared(self.tilt), listed
+        given = given_atoms(self.atoms_A, self.atoms_Z, (low + high) / 2, thickness)
+        return given.sheared(self.tilt), ()
+
+    @property
+    def tilt(self) -> Float:
+        """Checked."""
+        return np.array(numbers("tilt_rad", self.tilt_rad, 2))
 
 
 # ---- parts ---------------------------------------------------------------------------------------

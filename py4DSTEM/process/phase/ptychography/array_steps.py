@@ -82,7 +82,7 @@ class ArraySteps:
         with_probe = iteration >= self.probe_from and self.probe_step > 0
         here = self._here(wave)
         for chosen in batches(len(wave.errors), self.batch, rng):
-            wave.errors[chosen] = self._step(here, chosen, with_probe)
+            wave.errors[chosen] = self._step(here, chosen, with_probe, wave.pace.share)
         object_ = to_host(here.object)
         wave.planes.object[:, 0], wave.planes.object[:, 1] = object_.real, object_.imag
         wave.planes.probe[:] = to_planes(to_host(here.probe))
@@ -117,15 +117,19 @@ class ArraySteps:
                 'free: bin or crop them, use precision="single", or device="cpu"'
             )
 
-    def _step(self, here: OnDevice, chosen: NDArray[np.int64], with_probe: bool) -> Any:
-        """One step of a batch; its errors."""
+    def _step(
+        self, here: OnDevice, chosen: NDArray[np.int64], with_probe: bool, share: float
+    ) -> Any:
+        """A share of one step of a batch; its errors."""
         found = self._gradients(here, chosen)
         beam = found[1]
         top = beam.max(axis=(1, 2), keepdims=True) + 1e-30
-        step = found[0] * (self.object_step / ((1 - self.blend) * beam + self.blend * top))
+        step = found[0] * (share * self.object_step / ((1 - self.blend) * beam + self.blend * top))
         strongest = float((self.xp.abs(here.object[0]) ** 2).max())
         pixels = here.probe.shape[1] * here.probe.shape[2]
-        move = found[2] * (self.probe_step * with_probe / (pixels * len(chosen) * strongest))
+        move = found[2] * (
+            share * self.probe_step * with_probe / (pixels * len(chosen) * strongest)
+        )
         if self.momentum:
             if here.momentum is not None:
                 step = step + self.momentum * here.momentum[0]

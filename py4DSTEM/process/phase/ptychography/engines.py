@@ -20,6 +20,7 @@ from py4DSTEM.kernels.ptycho import (
 )
 from py4DSTEM.kernels.ptycho_step import Rates, strongest, take_step
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
+from py4DSTEM.process.phase.ptychography.pace import Pace
 from py4DSTEM.stream.parallel import in_threads
 
 __all__ = ["GradientSteps", "PositionSteps", "Wave", "batches"]
@@ -49,6 +50,8 @@ class Wave:
         Exit waves, where the steps keep them.
     here : object, optional
         The state in other arrays, where the steps work on those; it knows how to copy itself.
+    pace : Pace
+        How long steps are by now.
     """
 
     planes: State
@@ -58,6 +61,7 @@ class Wave:
     momentum: tuple[Any, ...] = field(default_factory=tuple)
     exits: NDArray[np.complex64] | None = None
     here: Any = None
+    pace: Pace = field(default_factory=Pace)
 
     def copy(self) -> Wave:
         """A copy that shares only what nobody changes.
@@ -67,7 +71,8 @@ class Wave:
         planes = State(*(part.copy() for part in self.planes))
         kept = tuple(m.copy() for m in self.momentum)
         here = None if self.here is None else self.here.copy()
-        return Wave(planes, self.errors.copy(), self.model, self.geometry, kept, None, here)
+        errors = self.errors.copy()
+        return Wave(planes, errors, self.model, self.geometry, kept, None, here, self.pace)
 
 
 def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -122,11 +127,11 @@ class GradientSteps:
 
     def _rates(self, wave: Wave, count: int, with_probe: bool) -> Rates:
         """The curvature of the probe is the strongest transmission, once for every position."""
-        probe_rate = 0.0
+        probe_rate, share = 0.0, wave.pace.share
         if with_probe:
             pixels = wave.model.rows.length * wave.model.columns.length
-            probe_rate = self.probe_step / (pixels * count * strongest(wave.planes))
-        return Rates(self.object_step, probe_rate, self.blend, self.momentum)
+            probe_rate = share * self.probe_step / (pixels * count * strongest(wave.planes))
+        return Rates(share * self.object_step, probe_rate, self.blend, self.momentum)
 
     def kept(self, wave: Wave) -> Wave:
         """A copy of a state."""
@@ -176,8 +181,8 @@ class PositionSteps:
             wave.model,
             wave.planes,
             order,
-            object_rate=self.object_step,
-            probe_rate=probe_step,
+            object_rate=wave.pace.share * self.object_step,
+            probe_rate=wave.pace.share * probe_step,
             blend=self.blend,
         )
         return wave, float(wave.errors.sum())

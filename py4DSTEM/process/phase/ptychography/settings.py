@@ -39,6 +39,10 @@ class IterationSettings(Parameters):
     slice_thickness_A: PositiveFloat | None = Field(
         None, description="From one slice to the next, where there are several."
     )
+    tilt_rad: tuple[float, float] = Field(
+        (0.0, 0.0),
+        description="Of the crystal: its columns run along (tilt_x, tilt_y, 1) in scan axes.",
+    )
     modes: int = Field(1, ge=1, le=10, description="Probe modes, for partial coherence.")
     batch: int = Field(64, ge=1, description="Positions of a step of the gradient method.")
     object_step: PositiveFloat = Field(0.5, description="Share of the suggested step.")
@@ -50,6 +54,13 @@ class IterationSettings(Parameters):
         "which are far from right before.",
     )
     momentum: float = Field(0.5, ge=0, lt=1, description="Share of the last step taken again.")
+    shrink: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Factor on both steps whenever an iteration moves the object back, which says "
+        "that noise has taken over; 1 keeps them.",
+    )
     blend: float = Field(
         1.0,
         gt=0,
@@ -141,3 +152,9 @@ class RefineSettings(Parameters):
     max_move_A: PositiveFloat | None = Field(
         None, description="How far a position may go from where it was; None: half a step."
     )
+    refine_thickness: bool = Field(
+        False, description="The distance from slice to slice is sought too."
+    )
+    refine_tilt: bool = Field(False, description="The tilt of the crystal is sought too.")
+    flight_from: int = Field(5, ge=0, description="First iteration that changes either.")
+    flight_every: int = Field(2, ge=1, description="Iterations from one change to the next.")

@@ -147,13 +147,19 @@ def first_object(geometry: Geometry, slices: int) -> Complex:
     return np.ones((slices, *geometry.object_shape), np.complex128)
 
 
-def flight(patterns: Patterns, thickness_A: float) -> Complex:
+def flight(
+    patterns: Patterns, thickness_A: float, tilt_rad: tuple[float, float] = (0.0, 0.0)
+) -> Complex:
     """Fresnel propagator over a slice, (n0, n1), zero frequency first, over n0·n1.
 
-    ``exp(−iπ λ Δz k²)``; no propagation beyond two thirds of the largest frequency is not needed
-    here, as nothing wraps that the detector saw.
+    ``exp(−iπ λ Δz k² + 2πi Δz k·tilt)``: each slice lies beside the one before by ``Δz tilt``
+    (detector axes), and what is seen of it is moved back, so that columns stay where they are.  No
+    propagation beyond two thirds of the largest frequency is not needed here, as nothing wraps
+    that the detector saw.
     """
     kx, ky = shifted_k(patterns)
-    wave = np.exp(-1j * np.pi * patterns.optics.wavelength_A * thickness_A * (kx**2 + ky**2))
+    aside = 2 * (kx * tilt_rad[0] + ky * tilt_rad[1])
+    bent = patterns.optics.wavelength_A * (kx**2 + ky**2)
+    wave = np.exp(1j * np.pi * thickness_A * (aside - bent))
     flown: Complex = wave / (patterns.shape[0] * patterns.shape[1])
     return flown
