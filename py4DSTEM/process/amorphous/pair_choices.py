@@ -24,9 +24,9 @@ _LEAST_RISE = 1.15
 _NEAR_LEAST = 0.02
 _COMPLETE = 0.995
 _NOISIEST = 0.5
-_CUT, _SURELY = 0.25, 5.0
-"""Share of the intensity that goes from one ring to the next where something cuts it off, and how
-many times the noise that is."""
+_CUT, _SURELY = 0.4, 5.0
+"""Share of the intensity that is lost from one ring to all later ones where something cuts it off,
+and how many times the noise that is."""
 _NEAREST_A, _FARTHEST_A = 0.8, 6.0
 """Where the first peak may lie."""
 _HIGHEST_ORDER = 2
@@ -122,19 +122,26 @@ def _stop(
     whole = (share >= _COMPLETE * typical) & np.isfinite(ratio)
     last = int(np.flatnonzero(whole)[-1]) if whole.any() else 0
     noise = np.sqrt(np.maximum(ratio, 0.0) / np.maximum(unit * counts, 1e-300))
-    level = float(np.nanmedian(ratio[last // 2 : last])) if last > 2 else math.nan
-    noisy = np.flatnonzero(noise[1:last] > _NOISIEST * level) + 1
+    why = "the last ring that lies wholly on the detector"
+    cut = _cut(ratio[: last + 1], noise[: last + 1])
+    if cut is not None:  # half of the ring before shares its pixels with it
+        last, why = cut - 2, "beyond, something cuts the intensity off"
+    level = float(np.nanmedian(ratio[last // 2 : last + 1])) if last > 2 else math.nan
+    noisy = np.flatnonzero(noise[: last + 1] > _NOISIEST * level)
     noisy = noisy[noisy > last // 2]
     if noisy.size:
         return int(noisy[0]), "beyond, the noise of S(q) is more than a half"
-    end = 2 * last // 3 + 1
-    fall = ratio[end - 1 : last] - ratio[end : last + 1]
-    cut = np.flatnonzero(
-        (fall > _CUT * ratio[end - 1 : last]) & (fall > _SURELY * noise[end - 1 : last])
-    )
-    if cut.size:  # half of a ring shares its pixels with the next
-        return int(cut[0]) + end - 1, "beyond, something cuts the intensity off"
-    return last + 1, "the last ring that lies wholly on the detector"
+    return last + 1, why
+
+
+def _cut(ratio: Float, noise: Float) -> int | None:
+    """First ring, of the outer half, from which on there is much less than in the one before."""
+    start = len(ratio) // 2 + 1
+    before = ratio[start - 1 : -1]
+    later = np.maximum.accumulate(ratio[::-1])[::-1][start:]
+    fall = before - later
+    gone = np.flatnonzero((fall > _CUT * before) & (fall > _SURELY * noise[start - 1 : -1]))
+    return int(gone[0]) + start if gone.size else None
 
 
 # ---- the range of r ------------------------------------------------------------------------------
