@@ -6,6 +6,7 @@
 ((4, 5, 64, 64), (4, 5))
 """
 
+from py4DSTEM.simulate.fibers import FibersTruth, fibers
 from py4DSTEM.simulate.glass import AmorphousTruth, amorphous
 from py4DSTEM.simulate.grains import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
@@ -20,6 +21,7 @@ from py4DSTEM.simulate.scan import SimulatedPattern, SimulatedScan
 __all__ = [
     "AmorphousTruth",
     "DepthDefect",
+    "FibersTruth",
     "LatticeTruth",
     "ParticlesTruth",
     "PhaseTruth",
@@ -29,6 +31,7 @@ __all__ = [
     "SimulatedScan",
     "ThickTruth",
     "amorphous",
+    "fibers",
     "phase_object",
     "polycrystal",
     "powder_rings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.simulate.atoms import atomic_numbers, scattering_factor_A
-from py4DSTEM.simulate.grains import random_orientations
+from py4DSTEM.simulate.grains import lattice_and_basis, random_orientations
 from py4DSTEM.simulate.scan import (
     Seed,
     SimulatedScan,
@@ -53,6 +53,10 @@ class AmorphousTruth:
     origin_px : (Rx, Ry, 2) float64
     calibration : Calibration
         Complete and true.
+    crystals_A : (n, 3) float64
+        Centres of the crystallites in the box.
+    crystal_radius_A, crystal_lattice_A : float
+        Their radius, and their lattice parameter; NaN without any.
     """
 
     q_A: Float
@@ -66,6 +70,16 @@ class AmorphousTruth:
     box_A: float
     origin_px: Float
     calibration: Calibration
+    crystals_A: Float = field(default_factory=lambda: np.zeros((0, 3)))
+    crystal_radius_A: float = math.nan
+    crystal_lattice_A: float = math.nan
+
+    @property
+    def crystal_fraction(self) -> float:
+        """Share of the volume in crystallites."""
+        if not len(self.crystals_A):
+            return 0.0
+        return len(self.crystals_A) * 4 / 3 * math.pi * self.crystal_radius_A**3 / self.box_A**3
 
 
 def amorphous(
@@ -77,6 +91,8 @@ def amorphous(
     packing: float = 0.55,
     probe_size_A: float = 5.0,
     scattered: float = 0.3,
+    crystals: int = 0,
+    crystal_radius_A: float = 8.0,
     Q_pixel_size_A: float = 0.03,
     step_A: float = 20.0,
     energy_eV: float = 200e3,
@@ -84,7 +100,7 @@ def amorphous(
     dose: float | None = 20_000,
     seed: Seed = 0,
 ) -> SimulatedScan[AmorphousTruth]:
-    """Simulate nanodiffraction of a monatomic glass.
+    """Simulate nanodiffraction of a monatomic glass, with small crystals in it or without.
 
     Parameters
     ----------
@@ -97,6 +113,9 @@ def amorphous(
         Standard deviation of the probe's intensity; amplitude ``exp(−ρ² / (4 size²))``.
     scattered : float
         Share of the electrons outside the direct beam.
+    crystals, crystal_radius_A : int, float
+        Spheres of the crystal of the element (see `polycrystal`) in the box of 40 Å, turned at
+        random, and their radius.
     Q_pixel_size_A, step_A, energy_eV, wander_px : float
         As in `strained_lattice`.
     dose : float, optional
@@ -132,8 +151,16 @@ def amorphous(
         origin_px=origin, rotation_rad=0.0, flip=False
     )
     atoms = _glass(diameter_A, packing, rng)
+    centers = np.zeros((0, 3))
+    if crystals:
+        atoms, centers = _with_crystals(atoms, element, crystals, crystal_radius_A, rng)
     glass = _Glass.of(atoms, atomic_numbers()[element], probe_size_A, scattered)
     truth = glass.truth(Q_shape, 1.0 if dose is None else dose, calibration)
+    if crystals:
+        truth = replace(
+            truth, crystals_A=centers, crystal_radius_A=crystal_radius_A,
+            crystal_lattice_A=lattice_and_basis(element)[0],
+        )  # fmt: skip
     data = _patterns(glass, truth, Q_shape, dose, rng)
     return SimulatedScan(as_cube(data, calibration, "amorphous", parameters), truth)
 
@@ -168,6 +195,43 @@ def _pushed_apart(atoms: Float, diameter_A: float) -> Float:
         move[:, axis] += np.bincount(pairs[:, 0], push[:, axis], len(atoms))
         move[:, axis] -= np.bincount(pairs[:, 1], push[:, axis], len(atoms))
     return (atoms + move) % _BOX_A
+
+
+def _with_crystals(
+    atoms: Float, element: str, count: int, radius_A: float, rng: np.random.Generator
+) -> tuple[Float, Float]:
+    """Atoms with spheres of crystal in place of glass, and the centres of these."""
+    positive(crystal_radius_A=radius_A, crystals=count)
+    lattice_A, basis = lattice_and_basis(element)
+    centers = _centers(count, radius_A, rng)
+    reach = math.ceil(radius_A / lattice_A) + 1
+    cells = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3), axis=-1).reshape(-1, 1, 3)
+    sites = lattice_A * (cells + basis[None]).reshape(-1, 3)
+    sites = sites[np.linalg.norm(sites, axis=1) <= radius_A]
+    nearest = float(np.linalg.norm(sites[None] - sites[:1, None], axis=-1)[0, 1:].min())
+    turned = [sites @ turn.T + c for turn, c in
+              zip(random_orientations(count, rng), centers, strict=True)]  # fmt: skip
+    crystal = np.concatenate(turned) % _BOX_A
+    tree = cKDTree(crystal, boxsize=_BOX_A)
+    # No atom of the glass stays within a crystal, nor much closer than its neighbours would be.
+    apart = tree.query(atoms % _BOX_A, distance_upper_bound=0.85 * nearest)[0] > 0.85 * nearest
+    return np.concatenate([atoms[apart], crystal]), centers
+
+
+def _centers(count: int, radius_A: float, rng: np.random.Generator) -> Float:
+    """Places in the periodic box for spheres that do not touch."""
+    found: list[Float] = []
+    for place in rng.uniform(0, _BOX_A, (2000, 3)):
+        gaps = [place - other for other in found]
+        apart = [np.linalg.norm(g - _BOX_A * np.rint(g / _BOX_A)) for g in gaps]
+        if 2 * radius_A < _BOX_A and all(d > 2 * radius_A for d in apart):
+            found.append(place)
+        if len(found) == count:
+            return np.array(found)
+    raise ParameterError(
+        f"{count} crystals of radius {radius_A:g} Å do not fit into a box of {_BOX_A:g} Å: fewer "
+        "or smaller ones do"
+    )
 
 
 def _pair_distribution(atoms: Float, bins: int = 400) -> tuple[Float, Float]:

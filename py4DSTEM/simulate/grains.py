@@ -28,7 +28,13 @@ from py4DSTEM.simulate.scan import (
     shape_2d,
 )
 
-__all__ = ["PolycrystalTruth", "Reflections", "polycrystal", "random_orientations"]
+__all__ = [
+    "PolycrystalTruth",
+    "Reflections",
+    "lattice_and_basis",
+    "polycrystal",
+    "random_orientations",
+]
 
 Float = NDArray[np.float64]
 _EDGE_PX = 0.7
@@ -192,6 +198,14 @@ def polycrystal(
     )
     data = _patterns(truth, Q_shape, dose, rng)
     return SimulatedScan(as_cube(data, calibration, "polycrystal", parameters), truth)
+
+
+def lattice_and_basis(crystal: str) -> tuple[float, Float]:
+    """Cubic lattice parameter (Å), and the atoms of the cell in parts of it, (n, 3)."""
+    if crystal not in _CRYSTALS:
+        raise ParameterError(f"no crystal of {crystal!r}; known: {', '.join(sorted(_CRYSTALS))}")
+    lattice_A, basis = _CRYSTALS[crystal]
+    return lattice_A, np.array(basis, dtype=np.float64)
 
 
 def random_orientations(count: int, rng: np.random.Generator) -> Float:

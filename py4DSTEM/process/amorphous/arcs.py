@@ -12,7 +12,6 @@ __all__ = ["find_arcs"]
 Float = NDArray[np.float64]
 _FIELDS = 5
 _REACH = 1.25  # widths at half maximum, to both sides of an arc, that belong to it
-_BROAD = 0.1  # rad, of the smoothing in which the reach of an arc is measured
 _CLEAR = 3.0  # standard deviations that a valley between two arcs lies below the lower of them
 
 
@@ -106,28 +105,35 @@ def _arcs(above: Float, smooth: Float, noise: Float, phi: Float, peaks: NDArray[
     whole = float(above.sum())
     level_variance = float(noise.mean()) / max(1, size // 4)
     edges = _valleys(smooth, peaks)
-    broad = _smoothed(smooth, _BROAD / step)  # without the dips that noise makes
     rows = []
     for peak, (low, high) in zip(peaks, edges, strict=True):
         width = _width(smooth, int(peak), int(low), int(high))
         # Beyond that there is nothing of a bell, only the noise of the background.
-        reach = max(int(np.ceil(_REACH * _width(broad, int(peak), int(low), int(high)))), 2)
-        index = np.arange(max(low, peak - reach), min(high, peak + reach) + 1) % size
+        reach = max(int(np.ceil(_REACH * width)), 2)
+        place = np.arange(max(low, peak - reach), min(high, peak + reach) + 1)
+        index = place % size
         light, own = above[index], noise[index]
         total = float(light.sum())
-        sigma_total = float(np.sqrt(own.sum() + level_variance * len(index) ** 2))
         turn = np.exp(2j * (phi[index] - phi[peak]))
         sum_ = complex((light * turn).sum())
         offset = np.angle(sum_) / 2
         across = np.sin(2 * (phi[index] - phi[peak] - offset))
         spread = float(np.sqrt((own * across**2).sum()))
         sigma = spread / (2 * abs(sum_)) if abs(sum_) > 0 else np.nan
-        significant = total / sigma_total if sigma_total > 0 else (np.inf if total > 0 else 0.0)
+        bell = 0.5 ** ((place - peak) / max(width / 2, 1.0)) ** 2
+        significant = _over_noise(light, own, bell, level_variance)
         share = min(max(total / whole, 0.0), 1.0) if whole > 0 else 0.0
         angle = float((phi[peak] + offset) % np.pi)
         rows.append((angle, sigma, share, significant, width * step, total))
     table = np.array(rows)
     return table[np.argsort(-table[:, 5], kind="stable")][:, :_FIELDS]
+
+
+def _over_noise(light: Float, noise: Float, bell: Float, level_variance: float) -> float:
+    """Intensity by a matched filter over its uncertainty, that of the background included."""
+    total = float((light * bell).sum())
+    sigma = float(np.sqrt((noise * bell**2).sum() + level_variance * bell.sum() ** 2))
+    return total / sigma if sigma > 0 else (np.inf if total > 0 else 0.0)
 
 
 def _smoothed(values: Float, sigma_bins: float) -> Float:

@@ -109,8 +109,8 @@ class Around(Operation):
             )
         bins, origins = middle, None
         if self._follows(calibration):
-            bins = kernels.polar_plans(cube.Q_shape, n_r, self.n_phi, **grid)
             origins = np.asarray(calibration.origin_px)
+            bins = kernels.polar_plans(cube.Q_shape, origins, n_r, self.n_phi, **grid)
         gain = self.gain
         if gain is None:
             gain = 1.0 if cube.dtype.kind in "biu" else 0.0
