@@ -15,6 +15,7 @@ from py4DSTEM.process.classes.cluster import Clustering, clustered
 from py4DSTEM.process.classes.decompose import Parts, Reduced, decomposed, reduced
 from py4DSTEM.process.classes.features import Features
 from py4DSTEM.process.classes.judge import adjusted_rand, silhouettes
+from py4DSTEM.process.classes.quiet import single_threaded
 from py4DSTEM.process.classes.result import NOT_CLASSIFIED, Classes, hard_weights, size_order
 from py4DSTEM.process.classes.scaling import Missing, Scaled, scaled
 from py4DSTEM.stream.analysis import Analysis
@@ -87,7 +88,10 @@ class Classify(Analysis, kind="classify", version=1):
     def apply(self, value: Any, options: RunOptions | None = None) -> Classes:
         """The classes of a table of features; only the memory of `options` counts."""
         self.check(value)
-        budget = (options or RunOptions()).budget_bytes()
+        with single_threaded():
+            return self._classes(value, (options or RunOptions()).budget_bytes())
+
+    def _classes(self, value: Features, budget: int) -> Classes:
         rows = scaled(value, self.missing)
         space = self._space(rows, budget)
         fit = self._fit(rows, self.seed, budget, space=space)

@@ -169,7 +169,7 @@ class SplitClass(Analysis, kind="split-class", version=1):
         inside = value.labels == k
         data = np.where(inside.ravel()[:, None], self.features.data, np.float32(np.nan))
         step = Classify(method=self.method, n=self.n, seed=self.seed, stability_runs=0)
-        parts = step.apply(replace(self.features, data=data), options)
+        parts: Classes = step.apply(replace(self.features, data=data), options)
         names = [n for j, n in enumerate(value.names) if j != k]
         of = [j for j in range(value.n) if j != k] + [k] * parts.n
         names += [f"{value.names[k]} {'abcdefghijklmnopqrstuvwxyz'[j % 26]}{j // 26 or ''}"
@@ -240,7 +240,10 @@ class RenameClasses(Analysis, kind="rename-classes", version=1):
         for old, new in self.names.items():
             numbered = old not in value.names and old.isdecimal()
             names[value.index(int(old) if numbered else old)] = new
-        return replace(value, names=tuple(names), history=self.history(value.history))
+        renamed: Classes = replace(
+            value, names=tuple(names), history=self.history(value.history)
+        )
+        return renamed
 
 
 def rename_classes(classes: Classes, names: Mapping[Which, str] | Sequence[str]) -> Classes:
