@@ -45,6 +45,7 @@ _GIVES: Mapping[str, frozenset[str]] = {
     "RotationMeasurement": frozenset({"rotation"}),
     "DirectResult": frozenset({"rotation"}),
     "DPCResult": frozenset({"rotation"}),
+    "OpticsSearch": frozenset({"rotation"}),
     "ParallaxResult": frozenset({"rotation"}),
     "PtychographyResult": frozenset({"rotation"}),
 }
@@ -56,7 +57,7 @@ _FIELDS = {
 _CENTERED = (
     "fem", "ring-strain", "radial-profiles", "mean-radial-profile", "polar-transform",
     "azimuthal-statistics", "fit-rings", "angular-correlation", "orientation-distribution",
-    "symmetry",
+    "symmetry", "crystallinity", "dark-field", "pair-distribution",
 )  # fmt: skip
 """Steps that look around the origin, where they are given no center of their own."""
 
@@ -130,6 +131,8 @@ def needed_by(step: RecipeStep) -> Iterator[tuple[str, str, str]]:
     given = step.parameters
     if step.use in _CENTERED and given.get("center") is None:
         yield "", "origin", "it looks at rings around the beam"
+    if step.use == "pair-distribution":
+        yield "", "Q_pixel_size", "it needs scattering vectors in 1/Å"
     for name, detector in _detectors(step):
         key = f"detector {name}" if name else "the detector"
         kind = detector.get("kind")

@@ -115,6 +115,26 @@ REFERENCES = {
         "Mixed-state electron ptychography enables sub-angstrom resolution imaging with picometer "
         "precision at low dose", "Nature Communications", "11", "2994", 2020,
     ),
+    "10.1107/S0021889800019993": Reference(
+        "Keen2001", "Keen, David A.", "A comparison of various commonly used correlation functions "
+        "for describing total scattering", "Journal of Applied Crystallography", "34", "172--177",
+        2001,
+    ),
+    "10.1103/PhysRevB.65.174105": Reference(
+        "Eggert2002", "Eggert, Jon H. and Weck, Gunnar and Loubeyre, Paul and Mezouar, Mohamed",
+        "Quantitative structure factor and density measurements of high-pressure fluids in diamond "
+        "anvil cells by x-ray diffraction: Argon and water", "Physical Review B", "65", "174105",
+        2002,
+    ),
+    "10.1088/0022-3719/2/2/305": Reference(
+        "Lorch1969", "Lorch, E.", "Neutron diffraction by germania, silica and radiation-damaged "
+        "silica glasses", "Journal of Physics C: Solid State Physics", "2", "229--237", 1969,
+    ),
+    "10.1107/S0108767395014371": Reference(
+        "Peng1996", "Peng, L.-M. and Ren, G. and Dudarev, S. L. and Whelan, M. J.", "Robust "
+        "Parameterization of Elastic and Absorptive Electron Atomic Scattering Factors",
+        "Acta Crystallographica Section A", "52", "257--276", 1996,
+    ),
     "10.1038/nmat1266": Reference(
         "Poulsen2005", "Poulsen, Henning F. and Wert, John A. and Neuefeind, Jörg and Honkimäki, "
         "Veijo and Daymond, Mark", "Measuring strain distributions in amorphous materials",

@@ -118,7 +118,8 @@ class PairDistribution(Analysis, kind="pair-distribution", version=1):
 
     accepts: ClassVar[tuple[type, ...]] = (Cube, RadialProfileResult, DiffractionSlice)
     cites: ClassVar[tuple[str, ...]] = (
-        "10.1107/S0108767388010931",
+        "10.1107/S0021889800019993",
+        "10.1103/PhysRevB.65.174105",
         "10.1088/0022-3719/2/2/305",
         "10.1107/S0108767395014371",
     )
@@ -424,10 +425,11 @@ def pair_distribution(
     Notes
     -----
     ``S = 1 + (I − smooth)/(c⟨f⟩²)``, ``F = 2πq (S − 1)``, ``G(r) = 4 ∫ F w sin(2πqr) dq``,
-    ``g = 1 + G/(4πρr)`` (doi:10.1107/S0108767388010931).  The smooth part is ``⟨f²⟩`` times a
-    polynomial in q.  "low-r": its coefficients, and ``cρ``, are those for which ``G + 4πρr`` is
-    least below `r_min_A`, where no pairs are; "polynomial": for which F is least.  g(r) does not
-    depend on the scale; G, S and coordination numbers do.  With `density_A3` the scale is that for
+    ``g = 1 + G/(4πρr)`` (names as in doi:10.1107/S0021889800019993).  The smooth part is ``⟨f²⟩``
+    times a polynomial in q.  "low-r": its coefficients, and ``cρ``, are those for which
+    ``G + 4πρr`` is least below `r_min_A`, where no pairs are (what doi:10.1103/PhysRevB.65.174105
+    iterates, as one problem of least squares); "polynomial": for which F is least
+    (doi:10.1107/S0021889813005190).  g(r) does not depend on the scale; G, S and coordination do.  With `density_A3` the scale is that for
     which G has the slope ``−4πρ``.  Without, it is assumed that at `q_max` all smooth intensity is
     single elastic scattering, which makes the coordination too small by the share that is not.
 
