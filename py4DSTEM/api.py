@@ -15,13 +15,15 @@ from py4DSTEM.process import beam, clean, com, diffraction, median, probe, quali
 from py4DSTEM.process import cepstrum as cepstra
 from py4DSTEM.process import ring_strain as rings
 from py4DSTEM.process.amorphous import fem as fluctuation
-from py4DSTEM.process.amorphous import orientation as arcs
-from py4DSTEM.process.amorphous import pdf
+from py4DSTEM.process.amorphous import orient as arcs
+from py4DSTEM.process.amorphous import pdf, speckle
 from py4DSTEM.process.amorphous import symmetry as around
 from py4DSTEM.process.bragg import detect, preview, spots
 from py4DSTEM.process.calibrate import ellipse, origin, pixel_size, rotation
 from py4DSTEM.process.classes import crystallinity as crystals
 from py4DSTEM.process.classes import dark_field
+from py4DSTEM.process.classes import patterns as class_means
+from py4DSTEM.process.classes import sources as class_features
 from py4DSTEM.process.phase import direct as phase_direct
 from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
@@ -100,10 +102,13 @@ class DataCube(Cube):
     polar_transform = polar.polar_transform
     azimuthal_statistics = polar_statistics.azimuthal_statistics
     fit_rings = polar_rings.fit_rings
+    features = class_features.features
+    class_patterns = class_means.class_patterns
     cepstrum = cepstra.cepstrum
     fem = fluctuation.fem
     angular_correlation = around.angular_correlation
     symmetry = around.symmetry
+    speckle_statistics = speckle.speckle_statistics
     orientation_distribution = arcs.orientation_distribution
     cepstral_strain = cepstra.cepstral_strain
     crystallinity = crystals.crystallinity

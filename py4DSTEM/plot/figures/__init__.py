@@ -14,6 +14,10 @@ __all__ = ["FIGURES", "figure_maker"]
 FIGURES = {
     "process.amorphous.pdf_result:PDFResult": "pdf:show_pair_distribution",
     "process.beam:Beam": "first_look:show_beam",
+    "process.classes.agreement:ClassAgreement": "classes:show_class_agreement",
+    "process.classes.features:Features": "classes:show_features",
+    "process.classes.result:Classes": "classes:show_classes",
+    "process.classes.suggest:ClassNumbers": "classes:show_class_numbers",
     "process.clean:HotPixels": "first_look:show_hot_pixels",
     "process.quality:QualityEntry": "first_look:show_quality_entry",
     "process.quality:QualityReport": "first_look:show_quality",
