@@ -57,7 +57,7 @@ _FIELDS = {
 _CENTERED = (
     "fem", "ring-strain", "radial-profiles", "mean-radial-profile", "polar-transform",
     "azimuthal-statistics", "fit-rings", "angular-correlation", "orientation-distribution",
-    "symmetry", "crystallinity", "dark-field", "pair-distribution",
+    "symmetry", "speckle-statistics", "crystallinity", "dark-field", "pair-distribution",
 )  # fmt: skip
 """Steps that look around the origin, where they are given no center of their own."""
 
