@@ -120,13 +120,15 @@ class _Plan:
     keep: NDArray[np.bool_]
     first: int
     stop: int
+    half: int
 
 
 class MapCrystallinity(Operation, kind="crystallinity", version=1):
     """Share of the scattered electrons of each pattern that is in Bragg spots.
 
     Rings of one pixel about the origin, ellipse undone; the background of each is the mean of its
-    pixels without those that stand out (clipped from the median on); what is above it is in spots.
+    pixels without those that stand out, alone (from the median on) or with their neighbours in a
+    window as wide as the disk; what is above it is in spots.
     """
 
     inner_px: float | None = Field(
@@ -136,7 +138,7 @@ class MapCrystallinity(Operation, kind="crystallinity", version=1):
         None, gt=0, description="Largest radius; None: the farthest ring that is whole everywhere."
     )
     clip: float = Field(
-        3.0, gt=0, description="Standard deviations by which a pixel of a spot stands out."
+        3.0, gt=0, description="Standard deviations by which a spot stands out of its ring."
     )
     gain: float = Field(1.0, gt=0, description="Counts per electron: variance over mean.")
     mask: AnyDetector | None = Field(
@@ -166,7 +168,8 @@ class MapCrystallinity(Operation, kind="crystallinity", version=1):
                 f"no ring lies between inner_px={inner:g} and outer_px={outer:g}: give radii "
                 "between the beam and the edge of the detector"
             )
-        return _Plan(origins, metric, keep, math.ceil(inner), math.floor(outer) + 1)
+        half = max(1, round((calibration.probe_radius_px or 0.0) / 2))
+        return _Plan(origins, metric, keep, math.ceil(inner), math.floor(outer) + 1, half)
 
     def _inner(self, calibration: Calibration) -> float:
         if self.inner_px is not None:
@@ -185,19 +188,18 @@ class MapCrystallinity(Operation, kind="crystallinity", version=1):
             tile.frames,
             tile.local(plan.origins),
             plan.stop,
+            half=plan.half,
             clip=self.clip,
             gain=self.gain,
             metric=plan.metric,
             mask=plan.keep,
         )
-        level, used, count, total = (part[:, plan.first :] for part in rings)
+        level, used, bright, count, total = (part[:, plan.first :] for part in rings)
         level = np.where(used > 0, level, 0.0)
-        # Unclipped pixels give just their level: the noise of the spots is that of the others.
-        bright = total - used * level
-        doubt = np.divide(
-            (count - used) ** 2 * level, used, out=np.zeros_like(level), where=used > 0
-        )
-        parts = (total - count * level, count * level, bright, doubt, count)
+        # Pixels of the level itself give just that: the noise of the spots is that of the others.
+        shared = np.zeros_like(level)
+        np.divide((count - used) ** 2 * level, used, out=shared, where=used > 0)
+        parts = (total - count * level, count * level, bright, shared, count)
         return {"sums": np.stack([part.sum(axis=1) for part in parts], axis=-1)}
 
     def finish(self, cube: Cube, plan: _Plan, parts: Parts, history: History) -> CrystallinityMap:
@@ -257,7 +259,7 @@ def crystallinity(
     outer_px : float, optional
         Largest radius; None: the largest circle on the detector.
     clip : float
-        Standard deviations by which a pixel of a spot stands out of its ring.
+        Standard deviations by which a spot stands out of its ring.
     gain : float
         Counts per electron: variance over mean.
     mask : Detector or (Qx, Qy) array, optional
@@ -281,9 +283,10 @@ def crystallinity(
     Notes
     -----
     ``f = P / (P + D)`` with ``D = Σ_r n_r B_r`` the background and ``P = Σ I − D``; B_r is the
-    mean of the pixels of ring r within `clip` standard deviations of it, from their median on.  It
-    is a share of electrons, not of volume: thermal diffuse scattering of a crystal counts as
-    diffuse, and crystals off any zone axis scatter less into spots.  Noise alone gives about 0.5 %.
+    mean of the pixels of ring r that do not stand out by `clip` standard deviations, alone or as a
+    window of the width of the disk.  It is a share of electrons, not of volume: thermal diffuse
+    scattering of a crystal counts as diffuse, crystals off any zone axis scatter less into spots,
+    and spots below the noise of a window count as diffuse.
 
     Examples
     --------
