@@ -82,9 +82,9 @@ def ring_levels(
     From the median, ``level = mean of v with |v − level| <= clip s + gain``, again and again, s the
     larger of ``√(gain level)`` and 1.4826 median |v − median|.  Then, twice, the level is the mean
     of the pixels, not below ``level − clip √var − gain`` themselves, whose windows hold no more
-    than ``Σ level + clip √(Σ var) + gain``, var the larger
-    of ``gain level`` and the variance of the pixels of the ring that the level was made of: nine
-    pixels together tell fainter spots than one, and where the edges of bright ones are.
+    than ``Σ level + clip √(Σ var) + gain``, var the larger of ``gain level`` and the variance of
+    the pixels of the ring that the level was made of: nine pixels together tell fainter spots than
+    one, and where the edges of bright ones are.
     """
     fit = fit_frames(frames)
     centers = np.ascontiguousarray(origins, dtype=np.float64)
