@@ -34,6 +34,22 @@ class Reference:
 
 
 REFERENCES = {
+    "10.48550/arXiv.1201.0490": Reference(
+        "Pedregosa2011", "Pedregosa, Fabian and Varoquaux, Gaël and Gramfort, Alexandre and Michel, "
+        "Vincent and Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and Prettenhofer, "
+        "Peter and Weiss, Ron and Dubourg, Vincent and others",
+        "Scikit-learn: Machine Learning in Python", "Journal of Machine Learning Research", "12",
+        "2825--2830", 2011,
+    ),
+    "10.1016/0377-0427(87)90125-7": Reference(
+        "Rousseeuw1987", "Rousseeuw, Peter J.",
+        "Silhouettes: A graphical aid to the interpretation and validation of cluster analysis",
+        "Journal of Computational and Applied Mathematics", "20", "53--65", 1987,
+    ),
+    "10.1007/BF01908075": Reference(
+        "Hubert1985", "Hubert, Lawrence and Arabie, Phipps", "Comparing partitions",
+        "Journal of Classification", "2", "193--218", 1985,
+    ),
     "10.1017/S1431927621000477": Reference(
         "Savitzky2021", "Savitzky, Benjamin H. and Zeltmann, Steven E. and Hughes, Lauren A. and "
         "Brown, Hamish G. and Zhao, Shiteng and Pelz, Philipp M. and Pekin, Thomas C. and Barnard, "

@@ -65,6 +65,19 @@ def cu_glass() -> Any:
     return scan.cube.with_calibration(scan.truth.calibration)
 
 
+@cache
+def class_features() -> Any:
+    """A scan of two kinds of patterns, one brighter on one side."""
+    counts = np.random.default_rng(3).poisson(4, (5, 6, 12, 16)).astype(np.uint16)
+    counts[:, 4:, 2:5, 9:14] += 20
+    return py4DSTEM.DataCube(counts).features(bin=4)
+
+
+@cache
+def classes() -> Any:
+    return py4DSTEM.classify(class_features(), method="gmm", n=2)
+
+
 def ring_fits() -> Any:
     profile = glass().mean_radial_profile(step_px=0.5, r_max=26)
     fits = RingFits(profile=tuple(np.nan_to_num(profile.data).tolist()), inner_px=9, outer_px=21)
@@ -98,9 +111,15 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
     "CommonSpots": lambda: grainy()[1].common_spots(min_positions=5),
     "CrystallinityMap": lambda: grainy()[0].crystallinity(),
+    "ClassAgreement": lambda: py4DSTEM.compare_classes(
+        classes(), np.add.outer(np.zeros(5, int), np.arange(6) // 3)
+    ),
+    "ClassNumbers": lambda: py4DSTEM.suggest_classes(class_features(), (2, 4)),
+    "Classes": classes,
     "DPCResult": lambda: simulate.phase_object((8, 9), seed=1).cube.dpc(rotation_rad=0.3),
     "EllipseMeasurement": lambda: py4DSTEM.measure_ellipse(gold().pattern),
     "Grains": lambda: py4DSTEM.segment_grains(grainy()[1].classify_bragg()),
+    "Features": class_features,
     "HotPixels": lambda: crystal().cube.detect_hot_pixels(),
     "LatticeFit": lattice,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),

@@ -97,6 +97,7 @@ class CompareClasses(Analysis, kind="compare-classes", version=1):
     )
 
     accepts: ClassVar[tuple[type, ...]] = (Classes,)
+    cites: ClassVar[tuple[str, ...]] = ("10.1007/BF01908075",)
 
     def apply(self, value: Any, options: RunOptions | None = None) -> ClassAgreement:
         """The agreement; `options` are not needed."""

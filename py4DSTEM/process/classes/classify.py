@@ -83,7 +83,10 @@ class Classify(Analysis, kind="classify", version=1):
     seed: int = Field(0, ge=0, lt=2**31, description="Of all random choices.")
 
     accepts: ClassVar[tuple[type, ...]] = (Features,)
-    cites: ClassVar[tuple[str, ...]] = ("10.48550/arXiv.1201.0490",)
+    cites: ClassVar[tuple[str, ...]] = (
+        "10.48550/arXiv.1201.0490",
+        "10.1016/0377-0427(87)90125-7",
+    )
 
     def apply(self, value: Any, options: RunOptions | None = None) -> Classes:
         """The classes of a table of features; only the memory of `options` counts."""

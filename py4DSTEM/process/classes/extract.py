@@ -227,7 +227,7 @@ class ExtractFeatures(Operation, kind="features", version=1):
     def _dose_free(self, rows: Array) -> Array:
         if not self.normalize:
             return rows
-        rows = np.asarray(rows, np.float64)
+        rows = np.where(np.isfinite(rows), rows, np.nan).astype(np.float64)
         total = np.nansum(rows, axis=1, keepdims=True)
         shares: Array = np.divide(rows, total, out=np.full(rows.shape, np.nan), where=total > 0)
         return shares

@@ -104,6 +104,7 @@ class SuggestClasses(Analysis, kind="suggest-classes", version=1):
     seed: int = Field(0, ge=0, lt=2**31, description="Of all random choices.")
 
     accepts: ClassVar[tuple[type, ...]] = (Features,)
+    cites: ClassVar[tuple[str, ...]] = Classify.cites
 
     def apply(self, value: Any, options: RunOptions | None = None) -> ClassNumbers:
         """The numbers of one table of features."""
