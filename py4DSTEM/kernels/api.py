@@ -295,8 +295,8 @@ class Kernels:
         Sums over rings about an origin of each pattern's own.
     polar_plan : (Q_shape, origin, n_r, n_phi, *, r_min, r_step, ellipse, mask) -> PolarPlan
         Share the pixels between polar bins by area, once.
-    polar_plans : (Q_shape, n_r, n_phi, *, r_min, r_step, ellipse, mask, rounding_px) -> PolarPlans
-        The same about any origin, for `origins=` of the next three.
+    polar_plans : (Q_shape, origins, n_r, n_phi, *, r_min, …, parts=8) -> PolarPlans
+        The same about many origins, for `origins=` of the next four.
     polar_sums : (frames, plan, origins=None) -> (n, n_r, n_phi) float32
         Sums over polar bins.
     polar_means : (frames, plan, origins=None) -> (n, n_r, n_phi) float32

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,26 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import ParameterError, ShapeError
 from ._arrays import fit_frames
 from ._jit import njit
+from ._polar_lanes import LANES, lane_moments, lane_sums, room, spread_out
 from .api import Float, RingMoments
 
 __all__ = [
-    "PolarPlan", "PolarPlans", "complete_plan", "polar_means", "polar_plan", "polar_plans",
+    "Batch", "PolarPlan", "PolarPlans", "complete_plan", "polar_means", "polar_plan", "polar_plans",
     "polar_sums", "ring_medians", "ring_moments",
 ]  # fmt: skip
 
 _LEAST = 1e-7
 """Shares of a pixel below this are rounding."""
-_MOST_PLANS = 64
-"""Of different origins, that are kept."""
+_SAMPLES = 8
+"""Pixels of a ring that tell its level."""
+_FARTHEST = 2.0
+"""Origins may lie apart, in parts of the detector."""
+_TABLE_BYTES = 512 * 1024**2
+_AREA_BYTES = 64 * 1024**2
+"""Of tables and areas about different origins, that are kept."""
+
+Grid = tuple[int, int, float, float]
+Table = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +60,6 @@ class PolarPlan:
         ``k·n_phi + l``, and the share of the pixel that lies in that bin.
     area : (n_r, n_phi) float64
         Sum of the shares: pixels in each bin.
-    ring_starts, ring_bins, ring_weights
-        The same for whole rings.
-    ring_area, ring_squares : (n_r,) float64
-        Sums of the shares in each ring, and of their squares.
     """
 
     Q_shape: tuple[int, int]
@@ -61,15 +67,10 @@ class PolarPlan:
     n_phi: int
     r_min: float
     r_step: float
-    starts: NDArray[np.int32]
-    bins: NDArray[np.int32]
-    weights: NDArray[np.float32]
-    area: Float
-    ring_starts: NDArray[np.int32] = field(repr=False)
-    ring_bins: NDArray[np.int32] = field(repr=False)
-    ring_weights: NDArray[np.float32] = field(repr=False)
-    ring_area: Float = field(repr=False)
-    ring_squares: Float = field(repr=False)
+    starts: NDArray[np.int32] = field(repr=False)
+    bins: NDArray[np.int32] = field(repr=False)
+    weights: NDArray[np.float32] = field(repr=False)
+    area: Float = field(repr=False)
 
     @property
     def r_px(self) -> Float:
@@ -80,6 +81,51 @@ class PolarPlan:
     def phi_rad(self) -> Float:
         """Angles of the middles of the bins, from x towards y, (n_phi,)."""
         return 2 * np.pi / self.n_phi * (np.arange(self.n_phi) + 0.5)
+
+    @property
+    def table(self) -> Table:
+        """``starts, bins, weights``."""
+        return self.starts, self.bins, self.weights
+
+    @cached_property
+    def rings(self) -> Table:
+        """The table of whole rings."""
+        if self.n_phi == 1:
+            return self.table
+        found: Table = _whole_rings(self.starts, self.bins, self.weights, self.n_phi)
+        return found
+
+    @property
+    def ring_area(self) -> Float:
+        """Sum of the shares in each ring, (n_r,)."""
+        return self.area.sum(axis=1)
+
+    @cached_property
+    def ring_squares(self) -> Float:
+        """Sum of the squared shares in each ring, (n_r,)."""
+        _, rings, shares = self.rings
+        return np.bincount(rings, shares.astype(np.float64) ** 2, self.n_r).astype(np.float64)
+
+    @cached_property
+    def by_ring(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Where each ring starts, its pixels, and their shares."""
+        starts, rings, shares = self.rings
+        order = np.argsort(rings, kind="stable")
+        pixels = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        ends = np.searchsorted(rings[order], np.arange(self.n_r + 1))
+        return ends.astype(np.int64), pixels[order], shares[order]
+
+    @cached_property
+    def samples(self) -> NDArray[np.int64]:
+        """A few pixels of each ring, (n_r, s, 2); any where it has none."""
+        starts, pixels, _ = self.by_ring
+        many = np.diff(starts)
+        parts = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+        place = starts[:-1, None] + (parts * many[:, None]).astype(np.int64)
+        if not len(pixels):
+            return np.zeros((*place.shape, 2), np.int64)
+        found = pixels[np.minimum(place, len(pixels) - 1)]
+        return np.stack(np.divmod(found, self.Q_shape[1]), axis=-1)
 
 
 def polar_plan(
@@ -164,83 +210,128 @@ def _keep(mask: ArrayLike | None, Q_shape: tuple[int, int]) -> NDArray[np.bool_]
 
 def complete_plan(
     Q_shape: tuple[int, int],
-    grid: tuple[int, int, float, float],
+    grid: Grid,
     starts: NDArray[np.int32],
     bins: NDArray[np.int32],
     weights: NDArray[np.float32],
 ) -> PolarPlan:
-    """The plan, with what follows from its table."""
+    """The plan of a table."""
     n_r, n_phi, r_min, r_step = grid
     area = np.bincount(bins, weights, n_r * n_phi).astype(np.float64).reshape(n_r, n_phi)
-    rings = _whole_rings(starts, bins, weights, n_phi)
-    ring_area = np.bincount(rings[1], rings[2], n_r).astype(np.float64)
-    squares = np.bincount(rings[1], rings[2].astype(np.float64) ** 2, n_r).astype(np.float64)
     shape = (int(Q_shape[0]), int(Q_shape[1]))
-    return PolarPlan(
-        shape, n_r, n_phi, r_min, r_step, starts, bins, weights, area, *rings, ring_area, squares
-    )
+    return PolarPlan(shape, n_r, n_phi, r_min, r_step, starts, bins, weights, area)
 
 
 # ---- an origin for every pattern -----------------------------------------------------------------
 class PolarPlans:
-    """Plans of one grid of bins about any origin, rounded to parts of a pixel; by `polar_plans`.
+    """Plans of one grid of bins about many origins, rounded to parts of a pixel; by `polar_plans`.
 
-    A table is made for every place of the origin within a pixel that occurs, on a detector large
-    enough for all origins; a plan is a window of it.  Both are kept while there is room.
+    There is a table for every place of the origin within a pixel that occurs, on a detector so
+    large that the patterns lie on it wherever their origins are.
 
     Attributes
     ----------
     Q_shape : (Qx, Qy)
     n_r, n_phi, r_min, r_step
         As in `PolarPlan`.
-    rounding_px : float
-        Origins are rounded to multiples of that.
+    parts : int
+        Origins are rounded to so many parts of a pixel.
     """
 
     def __init__(
         self,
         Q_shape: tuple[int, int],
-        grid: tuple[int, int, float, float],
+        grid: Grid,
         matrix: Float,
         keep: NDArray[np.bool_],
-        rounding_px: float,
+        cells: NDArray[np.int64],
+        parts: int,
     ) -> None:
-        self.Q_shape = Q_shape
+        self.Q_shape, self.parts = Q_shape, parts
         self.n_r, self.n_phi, self.r_min, self.r_step = grid
-        self.rounding_px = rounding_px
-        self._matrix, self._keep = matrix, keep
-        self._plans: dict[tuple[int, int], PolarPlan] = {}
+        self.keep = keep.astype(np.float32)
+        self._matrix = matrix
+        whole = cells // parts
+        self._last = whole.max(axis=0)
+        extent = np.array(Q_shape) + self._last - whole.min(axis=0)
+        self.shape = (int(extent[0]), int(extent[1]))
+        self._tables: dict[tuple[int, int], PolarPlan] = {}
+        self._areas: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    @property
+    def grid(self) -> Grid:
+        """Of the bins."""
+        return self.n_r, self.n_phi, self.r_min, self.r_step
+
+    def cells(self, origins: ArrayLike) -> NDArray[np.int64]:
+        """Origins in parts of a pixel."""
+        return np.rint(np.asarray(origins, dtype=np.float64) * self.parts).astype(np.int64)
 
     def at(self, origin: tuple[float, float]) -> PolarPlan:
-        """The plan about an origin, after rounding it."""
-        cell = (round(origin[0] / self.rounding_px), round(origin[1] / self.rounding_px))
-        plan = self._plans.get(cell)
-        if plan is None:
-            plan = self._make(cell)
-            while len(self._plans) >= _MOST_PLANS:
-                self._plans.pop(next(iter(self._plans)), None)
-            self._plans[cell] = plan
-        return plan
-
-    def _make(self, cell: tuple[int, int]) -> PolarPlan:
-        place = (cell[0] * self.rounding_px, cell[1] * self.rounding_px)
+        """The plan about one origin, after rounding it."""
+        place = self.cells(origin) / self.parts
+        r_step, keep = self.r_step, self.keep > 0
         return polar_plan(
-            self.Q_shape, place, self.n_r, self.n_phi, r_min=self.r_min, r_step=self.r_step,
-            ellipse=self._matrix, mask=self._keep,
+            self.Q_shape, place, self.n_r, self.n_phi,
+            r_min=self.r_min, r_step=r_step, ellipse=self._matrix, mask=keep,
         )  # fmt: skip
 
-    def groups(self, origins: Float) -> Iterator[tuple[NDArray[np.intp], PolarPlan]]:
-        """Patterns by plan; those without an origin are in none of the groups."""
+    def table(self, phase: tuple[int, int]) -> PolarPlan:
+        """The plan, on the large detector, for origins at a place within a pixel."""
+        found = self._tables.get(phase)
+        if found is None:
+            place = self._last + np.array(phase) / self.parts
+            found = polar_plan(
+                self.shape, place, self.n_r, self.n_phi,
+                r_min=self.r_min, r_step=self.r_step, ellipse=self._matrix,
+            )  # fmt: skip
+            size = found.bins.nbytes + found.weights.nbytes + found.starts.nbytes
+            _make_room(self._tables, max(1, _TABLE_BYTES // size))
+            self._tables[phase] = found
+        return found
+
+    def batches(self, origins: Float) -> Iterator[Batch]:
+        """Patterns by table; those without an origin are in none of the batches."""
         known = np.flatnonzero(np.isfinite(origins).all(axis=1))
-        cells = np.rint(origins[known] / self.rounding_px).astype(np.int64)
-        different, which = np.unique(cells, axis=0, return_inverse=True)
-        for k, cell in enumerate(different):
-            place = (float(cell[0]) * self.rounding_px, float(cell[1]) * self.rounding_px)
-            yield known[which.ravel() == k], self.at(place)
+        cells = self.cells(origins[known])
+        phases, group = np.unique(cells % self.parts, axis=0, return_inverse=True)
+        for k, phase in enumerate(phases):
+            chosen = group.ravel() == k
+            table = self.table((int(phase[0]), int(phase[1])))
+            places = self._last - cells[chosen] // self.parts
+            if (places < 0).any() or (places + self.Q_shape > self.shape).any():
+                raise ParameterError("polar_plans was made for other origins")
+            areas = self._areas_of(cells[chosen], places, table)
+            yield Batch(table, known[chosen], places, self.keep, areas)
+
+    def _areas_of(
+        self, cells: NDArray[np.int64], places: NDArray[np.int64], table: PolarPlan
+    ) -> NDArray[np.float32]:
+        """Pixels that count in each bin, for origins in these cells."""
+        different, first, where = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+        keys = [(int(x), int(y)) for x, y in different]
+        known = {key: self._areas[key] for key in keys if key in self._areas}
+        missing = [k for k, key in enumerate(keys) if key not in known]
+        if missing:
+            batch = Batch(table, np.zeros(len(missing), np.intp), places[first[missing]])
+            found = np.empty((len(missing), self.n_r * self.n_phi), np.float32)
+            once = np.ones((1, found.shape[1]), np.float32)
+            _sums(self.keep[None], batch, once, found, np.arange(len(missing)))
+            known |= {keys[k]: row for k, row in zip(missing, found, strict=True)}
+            _make_room(self._areas, max(1, _AREA_BYTES // found[0].nbytes - len(missing)))
+            self._areas.update({keys[k]: known[keys[k]] for k in missing})
+        return np.stack([known[key] for key in keys])[where.ravel()]
+
+
+def _make_room(cache: dict[Any, Any], most: int) -> None:
+    """Forget the oldest."""
+    while len(cache) >= most:
+        cache.pop(next(iter(cache), None), None)
 
 
 def polar_plans(
     Q_shape: tuple[int, int],
+    origins: ArrayLike,
     n_r: int,
     n_phi: int,
     *,
@@ -248,39 +339,124 @@ def polar_plans(
     r_step: float = 1.0,
     ellipse: ArrayLike | None = None,
     mask: ArrayLike | None = None,
-    rounding_px: float = 0.125,
+    parts: int = 8,
 ) -> PolarPlans:
     """Polar bins for patterns with an origin each; parameters as in `polar_plan`.
 
     Parameters
     ----------
-    rounding_px : float
-        Origins are rounded to multiples of that: bins are off by half of it at most along x and y.
+    origins : (..., 2) float
+        All that will occur; NaN where there is none.
+    parts : int
+        Origins are rounded to so many parts of a pixel: bins are off by half of one at most along
+        x and y.
+
+    Raises
+    ------
+    ParameterError
+        As `polar_plan`; also where origins lie so far apart that the tables would be huge.
     """
-    _, matrix = _checked((0.0, 0.0), n_r, n_phi, r_min, r_step, ellipse)
-    if not 0 < rounding_px <= 1:
-        raise ParameterError(f"origins are rounded to (0, 1] px, not {rounding_px!r}")
+    places = np.asarray(origins, dtype=np.float64).reshape(-1, 2)
+    places = places[np.isfinite(places).all(axis=1)]
+    if not len(places):
+        raise ParameterError("none of the origins is known")
+    if not 1 <= parts <= 64:
+        raise ParameterError(f"origins are rounded to 1 to 64 parts of a pixel, not {parts!r}")
+    _, matrix = _checked(places[0], n_r, n_phi, r_min, r_step, ellipse)
     shape = (int(Q_shape[0]), int(Q_shape[1]))
+    if (np.ptp(places, axis=0) > _FARTHEST * np.array(shape)).any():
+        low, high = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+        raise ParameterError(
+            f"origins from {low} to {high} on a detector of {shape}: outliers of a measurement? "
+            "calibrate_origin fits a smooth surface to them"
+        )
+    cells = np.rint(places * parts).astype(np.int64)
     grid = (n_r, n_phi, float(r_min), float(r_step))
-    return PolarPlans(shape, grid, matrix, _keep(mask, shape), float(rounding_px))
-
-
-def _each(
-    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None
-) -> Iterator[tuple[NDArray[Any], NDArray[np.intp] | slice, PolarPlan]]:
-    """Patterns (n, pixels) that share a plan, which they are, and the plan."""
-    flat = _flat(frames, plan)
-    if isinstance(plan, PolarPlan):
-        yield flat, slice(None), plan
-        return
-    places = np.asarray(origins, dtype=np.float64)
-    if places.shape != (len(flat), 2):
-        raise ShapeError(f"{len(flat)} patterns need origins (n, 2), not {places.shape}")
-    for which, own in plan.groups(places):
-        yield flat[which], which, own
+    return PolarPlans(shape, grid, matrix, _keep(mask, shape), cells, parts)
 
 
 # ---- patterns into bins --------------------------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Patterns that share a table.
+
+    Attributes
+    ----------
+    plan : PolarPlan
+        Maybe of a larger detector than that of the patterns.
+    which : (m,) intp
+        Numbers of the patterns.
+    places : (m, 2) int64
+        Where on the plan's detector the first pixel of each lies.
+    keep : (Qx, Qy) float32, or empty
+        Pixels that count: 1; empty where the plan knows.
+    areas : (m or 1, bins) float32
+        Of the bins.
+    """
+
+    plan: PolarPlan
+    which: NDArray[np.intp]
+    places: NDArray[np.int64]
+    keep: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    areas: NDArray[np.float32] = field(default_factory=lambda: np.zeros((1, 0), np.float32))
+
+    def groups(self) -> Iterator[tuple[slice, NDArray[np.intp], NDArray[np.int64]]]:
+        """As many patterns at a time as there are lanes; fewer in the end."""
+        for first in range(0, len(self.which), LANES):
+            part = slice(first, min(first + LANES, len(self.which)))
+            yield part, self.which[part], self.places[part]
+
+    def rows_of_scratch(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A row of pixels of every lane, and the same turned."""
+        wide = -(-self.plan.Q_shape[1] // LANES) * LANES
+        # An odd number of cache lines: the lanes are then not all in the same set of the cache.
+        return room(LANES, wide + LANES * (1 - wide // LANES % 2)), room(wide + LANES, LANES)
+
+
+def _batches(
+    frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None
+) -> tuple[NDArray[Any], Iterator[Batch]]:
+    """Patterns fit for compiled loops, and how they go through tables."""
+    fit = fit_frames(frames)
+    if fit.shape[1:] != plan.Q_shape:
+        raise ShapeError(f"a plan for {plan.Q_shape} does not fit patterns of {fit.shape[1:]}")
+    if isinstance(plan, PolarPlan):
+        all_, first = np.arange(len(fit)), np.zeros((len(fit), 2), np.int64)
+        area = plan.area.reshape(1, plan.n_r * plan.n_phi).astype(np.float32)
+        return fit, iter([Batch(plan, all_, first, areas=area)])
+    places = np.asarray(origins, dtype=np.float64)
+    if places.shape != (len(fit), 2):
+        raise ShapeError(f"{len(fit)} patterns need origins (n, 2), not {places.shape}")
+    return fit, plan.batches(places)
+
+
+def _sums(
+    frames: NDArray[Any],
+    batch: Batch,
+    factors: NDArray[np.float32],
+    out: NDArray[np.float32],
+    rows: NDArray[np.intp],
+) -> NDArray[np.intp]:
+    """Sums of a batch, times factors (m or 1, bins), into rows of `out`.
+
+    Returns which of the batch have pixels that are no finite numbers.
+    """
+    bins, wide = out.shape[1], out.shape[1] + LANES
+    sums, flat = room(wide, LANES), room(LANES, wide + LANES - wide % LANES)
+    scratch = (sums, *batch.rows_of_scratch())
+    pixels = (batch.keep, frames.dtype.kind != "f", np.float32(0.0))
+    wrong = np.zeros(len(batch.which), bool)
+    for part, which, places in batch.groups():
+        count = np.zeros(LANES, np.int64)
+        sums[:bins] = 0.0
+        width = batch.plan.Q_shape[1]
+        lane_sums(frames, which, places, pixels, batch.plan.table, width, scratch, count)
+        own = factors[part] if len(factors) > 1 else factors
+        spread_out(sums, flat, own, out, rows[part])
+        wrong[part] = count[: part.stop - part.start] > 0
+    return np.flatnonzero(wrong)
+
+
 def polar_sums(
     frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
 ) -> NDArray[np.float32]:
@@ -305,11 +481,11 @@ def polar_sums(
     ShapeError
         If the plan was made for another shape.
     """
-    out = np.full((len(np.asarray(frames)), plan.n_r * plan.n_phi), np.nan, np.float32)
-    for flat, which, own in _each(frames, plan, origins):
-        sums = np.zeros((len(flat), own.n_r * own.n_phi))
-        _table_sums(flat, own.starts, own.bins, own.weights, sums, np.zeros((0, 0)))
-        out[which] = sums
+    fit, batches = _batches(frames, plan, origins)
+    out = np.full((len(fit), plan.n_r * plan.n_phi), np.nan, np.float32)
+    once = np.ones((1, out.shape[1]), np.float32)
+    for batch in batches:
+        _sums(fit, batch, once, out, batch.which)
     return out.reshape(len(out), plan.n_r, plan.n_phi)
 
 
@@ -329,11 +505,15 @@ def polar_means(
     -------
     (n, n_r, n_phi) float32
     """
-    out = np.full((len(np.asarray(frames)), plan.n_r * plan.n_phi), np.nan, np.float32)
-    for flat, which, own in _each(frames, plan, origins):
-        sums, areas = np.zeros((2, len(flat), own.n_r * own.n_phi))
-        _table_sums(flat, own.starts, own.bins, own.weights, sums, areas)
-        out[which] = np.divide(sums, areas, out=np.full(sums.shape, np.nan), where=areas > 0)
+    fit, batches = _batches(frames, plan, origins)
+    out = np.full((len(fit), plan.n_r * plan.n_phi), np.nan, np.float32)
+    for batch in batches:
+        blank = np.full(batch.areas.shape, np.nan, np.float32)
+        inverse = np.divide(1, batch.areas, out=blank, where=batch.areas > 0)
+        for m in _sums(fit, batch, inverse, out, batch.which):
+            total, _, area = _careful(fit, batch, m, batch.plan.table, out.shape[1])
+            mean = np.divide(total, area, out=np.full(len(area), np.nan), where=area > 0)
+            out[batch.which[m]] = mean
     return out.reshape(len(out), plan.n_r, plan.n_phi)
 
 
@@ -355,14 +535,61 @@ def ring_moments(
     -------
     RingMoments
     """
-    moments = np.zeros((3, len(np.asarray(frames)), plan.n_r))
+    fit, batches = _batches(frames, plan, origins)
+    moments = np.zeros((3, len(fit), plan.n_r))
     moments[:2] = np.nan
-    for flat, which, own in _each(frames, plan, origins):
-        part = np.zeros((3, len(flat), plan.n_r))
-        table = own.ring_starts, own.ring_bins, own.ring_weights
-        _table_moments(flat, *table, part[0], part[1], part[2])
-        moments[:, which] = part
+    for batch in batches:
+        moments[:, batch.which] = _moments(fit, batch)
     return RingMoments(*moments)
+
+
+def _moments(frames: NDArray[Any], batch: Batch) -> Float:
+    """Mean, mean square and weight of a batch, (3, m, n_r)."""
+    n_r, many = batch.plan.n_r, len(batch.which)
+    sums, squares = room(n_r + LANES, LANES), room(n_r + LANES, LANES)
+    levels, rows = room(n_r, LANES), batch.rows_of_scratch()
+    flat, once = room(LANES, n_r + 2 * LANES - n_r % LANES), np.ones((1, n_r), np.float32)
+    pixels = (batch.keep, frames.dtype.kind != "f", np.float32(np.nan))
+    parts, wrong = np.empty((3, many, n_r), np.float32), np.zeros(many, bool)
+    for part, which, places in batch.groups():
+        count = np.zeros(LANES, np.int64)
+        sums[:] = squares[:] = 0.0
+        width, size = batch.plan.Q_shape[1], part.stop - part.start
+        _typical(frames, which, places, batch.plan.samples, levels)
+        lane_moments(
+            frames, which, places, pixels, batch.plan.rings, width,
+            (levels, sums, squares, *rows), count,
+        )  # fmt: skip
+        spread_out(sums, flat, once, parts[0], np.arange(part.start, part.stop))
+        spread_out(squares, flat, once, parts[1], np.arange(part.start, part.stop))
+        parts[2, part] = levels[:, :size].T
+        wrong[part] = count[:size] > 0
+    area = batch.areas.reshape(-1, n_r, batch.plan.n_phi).sum(axis=2, dtype=np.float64)
+    out = _about_zero(parts.astype(np.float64), np.broadcast_to(area, (many, n_r)))
+    for m in np.flatnonzero(wrong):
+        found = _careful(frames, batch, m, batch.plan.rings, n_r)
+        for to, values in ((0, found[0]), (1, found[1])):
+            out[to, m] = np.divide(values, found[2], out=np.full(n_r, np.nan), where=found[2] > 0)
+        out[2, m] = found[2]
+    return out
+
+
+def _about_zero(parts: Float, area: Float) -> Float:
+    """Mean, mean square and weight from sums of differences from a level, and of their squares."""
+    blank = np.full(area.shape, np.nan)
+    shift = np.divide(parts[0], area, out=blank.copy(), where=area > 0)
+    square = np.divide(parts[1], area, out=blank, where=area > 0)
+    mean = parts[2] + shift
+    return np.stack([mean, square - shift**2 + mean**2, area])
+
+
+def _careful(frames: NDArray[Any], batch: Batch, m: int, table: Table, bins: int) -> Float:
+    """Σ w v, Σ w v² and Σ w of one pattern over its finite pixels, (3, bins)."""
+    out = np.zeros((3, bins))
+    top, left = batch.places[m]
+    width = batch.plan.Q_shape[1]
+    _careful_sums(frames[batch.which[m]], top, left, batch.keep, *table, width, out)
+    return out
 
 
 def ring_medians(
@@ -383,27 +610,14 @@ def ring_medians(
     (n, n_r) float64
         The value below which lies half of the area; NaN for a ring without pixels.
     """
-    out = np.full((len(np.asarray(frames)), plan.n_r), np.nan)
-    for flat, which, own in _each(frames, plan, origins):
-        part = np.full((len(flat), plan.n_r), np.nan)
-        _table_medians(flat, *_by_ring(own), part)
-        out[which] = part
+    fit, batches = _batches(frames, plan, origins)
+    out = np.full((len(fit), plan.n_r), np.nan)
+    for batch in batches:
+        part = np.full((len(batch.which), plan.n_r), np.nan)
+        table, width = batch.plan.by_ring, batch.plan.Q_shape[1]
+        _table_medians(fit, batch.which, batch.places, batch.keep, *table, width, part)
+        out[batch.which] = part
     return out
-
-
-def _by_ring(plan: PolarPlan) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Where each ring starts, its pixels, and their shares."""
-    order = np.argsort(plan.ring_bins, kind="stable")
-    pixels = np.repeat(np.arange(len(plan.ring_starts) - 1), np.diff(plan.ring_starts))
-    starts = np.searchsorted(plan.ring_bins[order], np.arange(plan.n_r + 1))
-    return starts.astype(np.int64), pixels[order], plan.ring_weights[order]
-
-
-def _flat(frames: ArrayLike, plan: PolarPlan | PolarPlans) -> NDArray[Any]:
-    fit = fit_frames(frames)
-    if fit.shape[1:] != plan.Q_shape:
-        raise ShapeError(f"a plan for {plan.Q_shape} does not fit patterns of {fit.shape[1:]}")
-    return fit.reshape(len(fit), fit.shape[1] * fit.shape[2])
 
 
 # ---- the table -----------------------------------------------------------------------------------
@@ -570,48 +784,54 @@ def _whole_rings(starts, bins, weights, n_phi):
 
 # ---- patterns ------------------------------------------------------------------------------------
 @njit(nogil=True, cache=True)
-def _table_sums(flat, starts, bins, weights, sums, areas):
-    for n in range(flat.shape[0]):
-        for p in range(flat.shape[1]):
-            v = flat[n, p]
-            if np.isfinite(v):
+def _careful_sums(frame, top, left, keep, starts, bins, weights, width, out):
+    for i in range(frame.shape[0]):
+        for j in range(frame.shape[1]):
+            v = frame[i, j]
+            if np.isfinite(v) and (keep.size == 0 or keep[i, j] > 0):
+                p = (i + top) * width + j + left
                 for e in range(starts[p], starts[p + 1]):
-                    sums[n, bins[e]] += weights[e] * np.float64(v)
-                    if areas.size:
-                        areas[n, bins[e]] += weights[e]
+                    w, x = np.float64(weights[e]), np.float64(v)
+                    out[0, bins[e]] += w * x
+                    out[1, bins[e]] += w * x * x
+                    out[2, bins[e]] += w
 
 
 @njit(nogil=True, cache=True)
-def _table_moments(flat, starts, bins, weights, mean, square, weight):
-    for n in range(flat.shape[0]):
-        for p in range(flat.shape[1]):
-            v = flat[n, p]
-            if np.isfinite(v):
-                for e in range(starts[p], starts[p + 1]):
-                    w = np.float64(weights[e])
-                    mean[n, bins[e]] += w * v
-                    square[n, bins[e]] += w * np.float64(v) * np.float64(v)
-                    weight[n, bins[e]] += w
-        for k in range(mean.shape[1]):
-            if weight[n, k] > 0:
-                mean[n, k] /= weight[n, k]
-                square[n, k] /= weight[n, k]
-            else:
-                mean[n, k] = square[n, k] = np.nan
+def _typical(frames, which, places, samples, levels):
+    """A level near the pixels of each ring of all lanes, from a few of them."""
+    for lane in range(which.size):
+        frame = frames[which[lane]]
+        top, left = places[lane]
+        for k in range(levels.shape[0]):
+            total, count = 0.0, 0
+            for s in range(samples.shape[1]):
+                i, j = samples[k, s, 0] - top, samples[k, s, 1] - left
+                if 0 <= i < frame.shape[0] and 0 <= j < frame.shape[1]:
+                    v = np.float32(frame[i, j])
+                    if abs(v) < 1e18:
+                        total += v
+                        count += 1
+            levels[k, lane] = total / count if count else 0.0
 
 
 @njit(nogil=True, cache=True)
-def _table_medians(flat, starts, pixels, shares, out):
+def _table_medians(frames, which, places, keep, starts, pixels, shares, width, out):
     largest = 0
     for k in range(out.shape[1]):
         largest = max(largest, starts[k + 1] - starts[k])
     values, weights = np.empty(largest), np.empty(largest)
-    for n in range(flat.shape[0]):
+    for n in range(which.size):
+        frame = frames[which[n]]
+        top, left = places[n]
         for k in range(out.shape[1]):
             size, total = 0, 0.0
             for e in range(starts[k], starts[k + 1]):
-                v = flat[n, pixels[e]]
-                if np.isfinite(v):
+                i, j = pixels[e] // width - top, pixels[e] % width - left
+                if i < 0 or i >= frame.shape[0] or j < 0 or j >= frame.shape[1]:
+                    continue
+                v = frame[i, j]
+                if np.isfinite(v) and (keep.size == 0 or keep[i, j] > 0):
                     values[size], weights[size] = v, shares[e]
                     total += shares[e]
                     size += 1

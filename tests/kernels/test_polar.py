@@ -78,8 +78,8 @@ def test_sums_moments_and_medians_are_those_of_the_twins(seed, dtype, n, n_phi, 
     if seed % 2:
         plan, origins = FAST.polar_plan(SHAPE, (6.2, 7.7), 9, n_phi, **grid), None
     else:
-        plan = FAST.polar_plans(SHAPE, 9, n_phi, rounding_px=0.5, **grid)
         origins = rng.normal((6.2, 7.7), 1.5, (n, 2))
+        plan = FAST.polar_plans(SHAPE, [*origins, (6.0, 8.0)], 9, n_phi, parts=2, **grid)
         origins[1:2, 1] = np.nan
     for name in ("polar_sums", "polar_means", "ring_moments", "ring_medians"):
         fast, twin = (getattr(k, name)(frames, plan, origins) for k in (FAST, TWIN))
@@ -104,15 +104,21 @@ def test_variance_of_large_counts_keeps_its_digits():
     np.testing.assert_allclose(found.variance[:, 3:], twin.variance[:, 3:], rtol=1e-4)
 
 
-def test_plans_about_many_origins_are_plans_about_each():
-    plans = FAST.polar_plans(SHAPE, 9, 12, r_step=1.3, ellipse=ELLIPSE, rounding_px=0.25)
-    for origin in [(3.25, 4.5), (7.75, 11.0), (7.8, 10.9), (-2.0, 5.25), (40.0, 3.0)]:
-        own = plans.at(origin)
-        rounded = np.round(np.multiply(origin, 4)) / 4
-        alone = FAST.polar_plan(SHAPE, rounded, 9, 12, r_step=1.3, ellipse=ELLIPSE)
-        np.testing.assert_allclose(dense(own), dense(alone), atol=1e-6)
-        np.testing.assert_allclose(own.area, alone.area, atol=1e-5)
-        np.testing.assert_allclose(own.ring_squares, alone.ring_squares, atol=1e-5)
+def test_an_origin_of_its_own_is_that_of_a_pattern_alone():
+    rng = np.random.default_rng(3)
+    origins = np.array([(3.25, 4.5), (7.75, 11.0), (7.8, 10.9), (-2.0, 5.25), (20.0, 3.0)])
+    frames = rng.poisson(50, (5, *SHAPE)).astype(np.uint16)
+    mask = rng.random(SHAPE) < 0.8
+    grid = {"r_step": 1.3, "ellipse": ELLIPSE, "mask": mask}
+    plans = FAST.polar_plans(SHAPE, origins, 9, 12, parts=4, **grid)
+    means = FAST.polar_means(frames, plans, origins)
+    rings = FAST.ring_moments(frames, plans, origins)
+    for n, origin in enumerate(np.round(origins * 4) / 4):
+        alone = FAST.polar_plan(SHAPE, origin, 9, 12, **grid)
+        expected = FAST.polar_means(frames[n : n + 1], alone)[0]
+        np.testing.assert_allclose(means[n], expected, rtol=2e-5)
+        np.testing.assert_allclose(rings.weight[n], alone.ring_area, atol=1e-5)
+        np.testing.assert_allclose(plans.at(origins[n]).area, alone.area)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +145,15 @@ def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ShapeError):
         FAST.polar_plan((8, 9), (3, 4), 4, 5, mask=np.ones((9, 8), bool))
     with pytest.raises(ShapeError):
-        FAST.polar_sums(np.zeros((2, 8, 9)), FAST.polar_plans((8, 9), 4, 5), np.zeros((3, 2)))
-    with pytest.raises(ParameterError):
-        FAST.polar_plans((8, 9), 4, 5, rounding_px=0.0)
+        FAST.polar_sums(np.zeros((2, 8, 9)), FAST.polar_plans((8, 9), (1, 2), 4, 5), [(3, 2)])
+
+
+def test_origins_that_do_not_fit_are_refused():
+    with pytest.raises(ParameterError, match="parts"):
+        FAST.polar_plans((8, 9), (3, 4), 4, 5, parts=0)
+    with pytest.raises(ParameterError, match="none"):
+        FAST.polar_plans((8, 9), (np.nan, 4), 4, 5)
+    with pytest.raises(ParameterError, match="outliers"):
+        FAST.polar_plans((8, 9), [(3, 4), (3000, 4)], 4, 5)
+    with pytest.raises(ParameterError, match="other origins"):
+        FAST.polar_sums(np.zeros((1, 8, 9)), FAST.polar_plans((8, 9), (3, 4), 4, 5), [(5, 4)])

@@ -78,8 +78,8 @@ class RingBins(Parameters):
     follow_origin: bool | None = Field(
         None, description="Use the origin of each position; None: where the calibration has them."
     )
-    rounding_px: float = Field(
-        0.125, gt=0, le=1, description="Origins of positions are rounded to multiples of that."
+    origin_parts: int = Field(
+        8, ge=1, le=64, description="Origins of positions are rounded to so many parts of a pixel."
     )
 
     def layout(self, cube: Cube, kernels: Kernels) -> PolarLayout:
@@ -103,7 +103,7 @@ class RingBins(Parameters):
             plan = middle = kernels.polar_plan(cube.Q_shape, origins, n_r, n_phi, **grid)
         else:
             plan = kernels.polar_plans(
-                cube.Q_shape, n_r, n_phi, rounding_px=self.rounding_px, **grid
+                cube.Q_shape, origins, n_r, n_phi, parts=self.origin_parts, **grid
             )
             middle = plan.at(calibration.mean_origin_px)
         if not middle.area.any():

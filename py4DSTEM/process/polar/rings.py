@@ -404,7 +404,7 @@ def fit_rings(
     center: tuple[float, float] | None = None,
     mask: Detector | ArrayLike | None = None,
     follow_origin: bool | None = None,
-    rounding_px: float = 0.125,
+    origin_parts: int = 8,
     where: ArrayLike | None = None,
     options: RunOptions | None = None,
 ) -> RingFitMap:
@@ -430,8 +430,8 @@ def fit_rings(
         Pixels that count: those with a weight of at least one half.
     follow_origin : bool, optional
         Whether to use the origin of each position; None: where the calibration holds one.
-    rounding_px : float
-        Origins of positions are rounded to multiples of that.
+    origin_parts : int
+        Origins of positions are rounded to so many parts of a pixel.
     where : (Rx, Ry) bool, optional
         Positions to fit; others are NaN.
     options : RunOptions, optional
@@ -479,7 +479,7 @@ def fit_rings(
         center=center,
         mask=as_detector(mask),
         follow_origin=follow_origin,
-        rounding_px=rounding_px,
+        origin_parts=origin_parts,
     )
     result: RingFitMap = run(operation, cube, where=where, options=options)
     return result

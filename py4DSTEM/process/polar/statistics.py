@@ -174,7 +174,7 @@ def azimuthal_statistics(
     center: tuple[float, float] | None = None,
     mask: Detector | ArrayLike | None = None,
     follow_origin: bool | None = None,
-    rounding_px: float = 0.125,
+    origin_parts: int = 8,
     median: bool = False,
     where: ArrayLike | None = None,
     options: RunOptions | None = None,
@@ -197,8 +197,8 @@ def azimuthal_statistics(
         Pixels that count: those with a weight of at least one half.
     follow_origin : bool, optional
         Whether to use the origin of each position; None: where the calibration holds one.
-    rounding_px : float
-        Origins of positions are rounded to multiples of that.
+    origin_parts : int
+        Origins of positions are rounded to so many parts of a pixel.
     median : bool
         Find the exact median of each ring too.
     where : (Rx, Ry) bool, optional
@@ -242,7 +242,7 @@ def azimuthal_statistics(
         center=center,
         mask=as_detector(mask),
         follow_origin=follow_origin,
-        rounding_px=rounding_px,
+        origin_parts=origin_parts,
         median=median,
     )
     if not isinstance(data, DiffractionSlice):

@@ -288,7 +288,7 @@ def polar_transform(
     center: tuple[float, float] | None = None,
     mask: Detector | ArrayLike | None = None,
     follow_origin: bool | None = None,
-    rounding_px: float = 0.125,
+    origin_parts: int = 8,
 ) -> Any:
     """Patterns in polar coordinates, pixels shared between bins by area.
 
@@ -311,9 +311,9 @@ def polar_transform(
         Pixels that count: those with a weight of at least one half.
     follow_origin : bool, optional
         Whether to use the origin of each position; None: where the calibration holds one.
-    rounding_px : float
-        Origins of positions are rounded to multiples of that, because a table of areas is made for
-        each place within a pixel: a ring is off by half of it at most.
+    origin_parts : int
+        Origins of positions are rounded to so many parts of a pixel, because a table of areas is
+        made for each place within one: rings are off by half a part at most along x and y.
 
     Returns
     -------
@@ -354,6 +354,6 @@ def polar_transform(
         center=center,
         mask=as_detector(mask),
         follow_origin=follow_origin,
-        rounding_px=rounding_px,
+        origin_parts=origin_parts,
     )
     return step.apply(data)
