@@ -59,6 +59,9 @@ from py4DSTEM.plot.draw import show as show
 from py4DSTEM.plot.figures.classes import show_classes as show_classes
 from py4DSTEM.plot.figures.direct import show_direct_ptychography as show_direct_ptychography
 from py4DSTEM.plot.figures.dpc import show_dpc as show_dpc
+from py4DSTEM.plot.figures.fem import show_fem as show_fem
+from py4DSTEM.plot.figures.fem import show_fem_comparison as show_fem_comparison
+from py4DSTEM.plot.figures.fem import show_speckles as show_speckles
 from py4DSTEM.plot.figures.frc import show_ring_correlation as show_ring_correlation
 from py4DSTEM.plot.figures.grains import show_common_spots as show_common_spots
 from py4DSTEM.plot.figures.grains import show_crystallinity as show_crystallinity
@@ -81,6 +84,10 @@ from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.plot.figures.strain import show_strain_comparison as show_strain_comparison
+from py4DSTEM.plot.figures.symmetry import show_angular_correlation as show_angular_correlation
+from py4DSTEM.plot.figures.symmetry import show_flow_lines as show_flow_lines
+from py4DSTEM.plot.figures.symmetry import show_orientation as show_orientation
+from py4DSTEM.plot.figures.symmetry import show_symmetry as show_symmetry
 from py4DSTEM.process.amorphous.fem import FEMResult as FEMResult
 from py4DSTEM.process.amorphous.fem import FluctuationMicroscopy as FluctuationMicroscopy
 from py4DSTEM.process.amorphous.fem import fem as fem
@@ -233,6 +240,9 @@ from py4DSTEM.process.phase.ptychography.search import OpticsSearch as OpticsSea
 from py4DSTEM.process.phase.ptychography.search import search_optics as search_optics
 from py4DSTEM.process.phase.ptychography.tune import PtychographyTuning as PtychographyTuning
 from py4DSTEM.process.phase.ptychography.tune import tune_ptychography as tune_ptychography
+from py4DSTEM.process.polar.background import BackgroundFit as BackgroundFit
+from py4DSTEM.process.polar.background import ProfileBackground as ProfileBackground
+from py4DSTEM.process.polar.background import fit_profile_background as fit_profile_background
 from py4DSTEM.process.polar.rings import FitRings as FitRings
 from py4DSTEM.process.polar.rings import RingFitMap as RingFitMap
 from py4DSTEM.process.polar.rings import fit_rings as fit_rings
