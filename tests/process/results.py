@@ -107,6 +107,9 @@ def grainy() -> Any:
 RESULTS: dict[str, Callable[[], Any]] = {
     "Basis": lambda: py4DSTEM.choose_basis(peaks()),
     "Beam": lambda: crystal().cube.find_beam(),
+    "BackgroundFit": lambda: py4DSTEM.fit_profile_background(
+        glass().radial_profiles(r_max=22), [[2, 8], [19, 22]]
+    ),
     "BraggPeaks": peaks,
     "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
     "CommonSpots": lambda: grainy()[1].common_spots(min_positions=5),

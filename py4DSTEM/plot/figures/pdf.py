@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from py4DSTEM.plot import decorate
 from py4DSTEM.plot.figures import canvas
 
 if TYPE_CHECKING:
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from py4DSTEM.process.amorphous.pdf_result import PDFResult
+    from py4DSTEM.process.polar.background import BackgroundFit
 
-__all__ = ["show_pair_distribution"]
+__all__ = ["show_pair_distribution", "show_profile_background"]
 
 Float = NDArray[np.float64]
 _MOST_CURVES = 6
@@ -114,3 +116,40 @@ def _draw_pairs(ax: Axes, found: PDFResult) -> None:
         )
     else:
         canvas.note(ax, f"peak at {top:.2f} Å")
+
+
+def show_profile_background(fit: BackgroundFit) -> Figure:
+    """Draw radial profiles with the background below their rings, and what is left.
+
+    Parameters
+    ----------
+    fit : BackgroundFit
+        Of several profiles the mean of those that could be fitted.
+
+    Returns
+    -------
+    Figure
+    """
+    figure = canvas.new_figure(8.8, 3.8)
+    whole, left = figure.subplots(1, 2)
+    bins = len(fit.profiles.q)
+    data, below = (v.reshape(-1, bins) for v in (fit.profiles.data, fit.background))
+    known = np.isfinite(fit.rms).ravel()
+    shown = [np.nan * np.ones(bins)] * 2
+    if known.any():
+        shown = [v[known].mean(axis=0) for v in (data, below)]
+    whole.plot(fit.profiles.q, shown[0], color=canvas.SECOND, label=fit.profiles.name)
+    whole.plot(fit.profiles.q, shown[1], "--", color=canvas.ACCENT, label=fit.method)
+    top = shown[0][np.isfinite(shown[1])]
+    if top.size and top.max() > 0:
+        whole.set_yscale("log")
+        whole.set_ylim(max(float(np.min(top[top > 0])) / 2, 1e-4 * float(top.max())), None)
+    whole.legend(fontsize="small", framealpha=0.8)
+    left.plot(fit.profiles.q, shown[0] - shown[1], color=canvas.SECOND)
+    left.axhline(0, color="0.6", linewidth=0.8)
+    unit = decorate.unit_text(fit.profiles.units)
+    for ax, title in ((whole, "profile and background"), (left, "without background")):
+        ax.set_title(title, fontsize="medium")
+        ax.set_xlabel(f"distance from the origin ({unit})", parse_math=False)
+    whole.set_ylabel("intensity per pixel")
+    return figure

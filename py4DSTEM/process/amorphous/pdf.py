@@ -429,9 +429,10 @@ def pair_distribution(
     times a polynomial in q.  "low-r": its coefficients, and ``cρ``, are those for which
     ``G + 4πρr`` is least below `r_min_A`, where no pairs are (what doi:10.1103/PhysRevB.65.174105
     iterates, as one problem of least squares); "polynomial": for which F is least
-    (doi:10.1107/S0021889813005190).  g(r) does not depend on the scale; G, S and coordination do.  With `density_A3` the scale is that for
-    which G has the slope ``−4πρ``.  Without, it is assumed that at `q_max` all smooth intensity is
-    single elastic scattering, which makes the coordination too small by the share that is not.
+    (doi:10.1107/S0021889813005190).  g(r) does not depend on the scale; G, S and coordination do.
+    With `density_A3` the scale is that for which G has the slope ``−4πρ``.  Without, it is assumed
+    that at `q_max` all smooth intensity is single elastic scattering, which makes the coordination
+    too small by the share that is not.
 
     Everything but the last division is linear in I, so that errors follow in closed form from
     ``J C J`` with the covariance C of the intensities; they hold noise, not the assumptions.
