@@ -35,9 +35,9 @@ class Reference:
 
 REFERENCES = {
     "10.48550/arXiv.1201.0490": Reference(
-        "Pedregosa2011", "Pedregosa, Fabian and Varoquaux, Gaël and Gramfort, Alexandre and Michel, "
-        "Vincent and Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and Prettenhofer, "
-        "Peter and Weiss, Ron and Dubourg, Vincent and others",
+        "Pedregosa2011", "Pedregosa, Fabian and Varoquaux, Gaël and Gramfort, Alexandre and "
+        "Michel, Vincent and Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and "
+        "Prettenhofer, Peter and Weiss, Ron and Dubourg, Vincent and others",
         "Scikit-learn: Machine Learning in Python", "Journal of Machine Learning Research", "12",
         "2825--2830", 2011,
     ),
