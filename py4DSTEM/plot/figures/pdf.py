@@ -129,27 +129,26 @@ def show_profile_background(fit: BackgroundFit) -> Figure:
     Returns
     -------
     Figure
+        Shaded is where the background was fitted.
     """
     figure = canvas.new_figure(8.8, 3.8)
-    whole, left = figure.subplots(1, 2)
-    bins = len(fit.profiles.q)
+    q, bins = fit.profiles.q, len(fit.profiles.q)
     data, below = (v.reshape(-1, bins) for v in (fit.profiles.data, fit.background))
     known = np.isfinite(fit.rms).ravel()
-    shown = [np.nan * np.ones(bins)] * 2
-    if known.any():
-        shown = [v[known].mean(axis=0) for v in (data, below)]
-    whole.plot(fit.profiles.q, shown[0], color=canvas.SECOND, label=fit.profiles.name)
-    whole.plot(fit.profiles.q, shown[1], "--", color=canvas.ACCENT, label=fit.method)
-    top = shown[0][np.isfinite(shown[1])]
-    if top.size and top.max() > 0:
-        whole.set_yscale("log")
-        whole.set_ylim(max(float(np.min(top[top > 0])) / 2, 1e-4 * float(top.max())), None)
-    whole.legend(fontsize="small", framealpha=0.8)
-    left.plot(fit.profiles.q, shown[0] - shown[1], color=canvas.SECOND)
-    left.axhline(0, color="0.6", linewidth=0.8)
+    count = max(int(known.sum()), 1)
+    mean, smooth = (np.where(known[:, None], v, 0.0).sum(axis=0) / count for v in (data, below))
+    seen = np.isfinite(mean) & np.isfinite(smooth) & (q >= min(w[0] for w in fit.windows))
     unit = decorate.unit_text(fit.profiles.units)
-    for ax, title in ((whole, "profile and background"), (left, "without background")):
-        ax.set_title(title, fontsize="medium")
+    for ax, name in zip(figure.subplots(1, 2), ("intensity per pixel", "above background"),
+                        strict=True):  # fmt: skip
+        for low, high in fit.windows:
+            ax.axvspan(low, high, color="0.92", linewidth=0)
         ax.set_xlabel(f"distance from the origin ({unit})", parse_math=False)
-    whole.set_ylabel("intensity per pixel")
+        ax.set_ylabel(name)
+    whole, left = figure.axes
+    whole.plot(q[seen], mean[seen], color=canvas.SECOND, label=fit.profiles.name)
+    whole.plot(q[seen], smooth[seen], "--", color=canvas.ACCENT, label=fit.method)
+    whole.legend(fontsize="small", framealpha=0.8)
+    left.plot(q[seen], (mean - smooth)[seen], color=canvas.SECOND)
+    left.axhline(0, color="0.6", linewidth=0.8)
     return figure

@@ -47,6 +47,8 @@ class BackgroundFit:
     rms : (...) float64
         Root of the mean square of what is left where it was fitted.
     method : str
+    windows : tuple of (float, float)
+        Ranges of q where it was fitted.
     """
 
     profiles: RadialProfileResult
@@ -54,6 +56,7 @@ class BackgroundFit:
     coefficients: Float
     rms: Float
     method: str
+    windows: Windows = ()
     history: History = field(default_factory=History)
     name: str = "background of profiles"
 
@@ -85,6 +88,7 @@ def _to_parts(fit: BackgroundFit) -> dict[str, Any]:
         "coefficients": fit.coefficients,
         "rms": np.asarray(fit.rms),
         "method": fit.method,
+        "windows": [list(pair) for pair in fit.windows],
         "history": fit.history.to_dict(),
         "name": fit.name,
     }
@@ -101,7 +105,9 @@ def _from_parts(parts: Mapping[str, Any]) -> BackgroundFit:
         parts["profiles_name"],
     )
     own = {name: parts[name] for name in ("background", "coefficients", "rms", "method", "name")}
-    return BackgroundFit(profiles, **own, history=History.from_dict(parts["history"]))
+    windows = tuple((float(low), float(high)) for low, high in parts["windows"])
+    history = History.from_dict(parts["history"])
+    return BackgroundFit(profiles, **own, windows=windows, history=history)
 
 
 register_result("background-fit", BackgroundFit, _to_parts, _from_parts)
@@ -163,6 +169,7 @@ class ProfileBackground(Analysis, kind="profile-background", version=1):
             coefficients.reshape(*shape, -1),
             np.sqrt((left**2).mean(axis=1)).reshape(shape),
             self.method,
+            self.windows,
             self.history(value.history),
         )
 
