@@ -1,0 +1,1 @@
+"""Crystals: orientations, phases, grains and patterns."""
