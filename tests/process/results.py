@@ -134,8 +134,12 @@ RESULTS: dict[str, Callable[[], Any]] = {
         (24, 22), defocus_A=200, dose=None, seed=3
     ).cube.parallax(),
     "PDFResult": lambda: py4DSTEM.pair_distribution(cu_glass(), "Cu", noise="positions"),
+    "PolarCube": lambda: glass().polar_transform(n_phi=24),
+    "PolarPattern": lambda: glass().polar_transform(n_phi=24).pattern(1, 2),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
     "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
+    "RingFitMap": lambda: glass().fit_rings(8, 22),
+    "RingStatistics": lambda: glass().azimuthal_statistics(median=True),
     "Probe": lambda: py4DSTEM.synthetic_probe((64, 64), 3.0, 0.6),
     "PtychographyJudgement": lambda: ptychography().judge(),
     "PtychographyResult": lambda: ptychography(),
