@@ -197,22 +197,24 @@ def misorientation_deg(first: ArrayLike, second: ArrayLike, crystal: Crystal) ->
 
     Notes
     -----
-    ``min over S of acos((tr(S A Bᵀ) − 1) / 2)`` over the proper rotations S of the Laue group.
+    ``min over S of 2 asin(|S A Bᵀ − 1| / √8)`` over the proper rotations S of the Laue group.
 
     Examples
     --------
     >>> gold = Crystal.common("Au")
     >>> quarter = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    >>> float(misorientation_deg(np.eye(3), quarter, gold))
-    0.0
+    >>> bool(misorientation_deg(np.eye(3), quarter, gold) < 1e-9)
+    True
     """
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if a.shape[-2:] != (3, 3) or b.shape[-2:] != (3, 3):
         raise ShapeError(f"orientations are (..., 3, 3), not {a.shape} and {b.shape}")
     between = a @ np.swapaxes(b, -1, -2)
-    traces = np.einsum("kij,...ji->...k", crystal.rotations, between).max(axis=-1)
-    # Rounding may leave a trace beyond that of no rotation.
-    return np.asarray(np.degrees(np.arccos(np.clip((traces - 1) / 2, -1.0, 1.0))))
+    nearest = np.einsum("kij,...ji->...k", crystal.rotations, between).argmax(axis=-1)
+    left = crystal.rotations[nearest] @ between - np.eye(3)
+    # |R − 1| = 2√2 sin(θ/2): exact for small angles, where the trace is not.
+    sine = np.sqrt((left**2).sum(axis=(-1, -2)) / 8)
+    return np.asarray(np.degrees(2 * np.arcsin(np.minimum(sine, 1.0))))
 
 
 def _to_parts(value: OrientationMap) -> dict[str, Any]:
