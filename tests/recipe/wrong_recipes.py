@@ -64,7 +64,7 @@ WRONG = [
     ("schema = 1\n[[step]]\nuse = \"Mean_Pattern\"", 3,
      "step 1 \"Mean_Pattern\": no step is called \"Mean_Pattern\" – did you mean \"mean-p", 1),
     ("schema = 1\n[[step]]\nuse = \"zzz\"", 3,
-     "step 1 \"zzz\": no step is called \"zzz\"; there is bragg-vector-map, bragg-virtua", 1),
+     "step 1 \"zzz\": no step is called \"zzz\"; there is ", 1),
     ("schema = 1\n[[step]]\nuse = 3", 3,
      "step 1: use = 3 must be text in quotes", 1),
     ("schema = 1\n[[step]]\nuse = \"\"", 3,

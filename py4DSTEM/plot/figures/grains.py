@@ -46,7 +46,6 @@ def show_grains(grains: Grains) -> Figure:
     """
     height = canvas.map_height(grains.labels.shape, grains.calibration, 4.2)
     figure = canvas.new_figure(8.6, max(3.0, height) + 0.5)
-    figure.suptitle(grains.text(), fontsize="medium", parse_math=False)
     left, right = figure.subplots(1, 2, width_ratios=(1.3, 1))
     _grain_map(left, grains)
     _diameters(right, grains)
@@ -71,7 +70,8 @@ def _grain_map(ax: Axes, grains: Grains) -> None:
         interpolation="nearest",
         aspect=x.step / y.step if x.unit == y.unit else 1.0,
     )
-    canvas.plain_axes(ax, "grains")
+    share = float((grains.labels >= 0).mean())
+    canvas.plain_axes(ax, f"{len(grains)} grains on {share:.1%} of the scan")
     decorate.scale_bar(ax, (grains.labels.shape[0], grains.labels.shape[1]), y)
     if len(grains) <= _MOST_NUMBERS:
         for k, row in enumerate(grains.table):
@@ -80,6 +80,10 @@ def _grain_map(ax: Axes, grains: Grains) -> None:
 
 def _diameters(ax: Axes, grains: Grains) -> None:
     unit = decorate.unit_text(grains.unit)
+    mean, error = grains.mean_diameter
+    if math.isfinite(mean):
+        told = canvas.pm(mean, error, grains.unit)
+        ax.set_title(f"whole ones: mean {told}", fontsize="medium", parse_math=False)
     size, whole = grains.table["diameter"], grains.whole
     if not len(grains):
         canvas.plain_axes(ax, "no grains")
@@ -153,8 +157,8 @@ def show_common_spots(spots: CommonSpots) -> Figure:
     x, y = spots.vectors_px.T
     size = 4 + 120 * spots.count / max(int(spots.count.max(initial=0)), 1)
     paired = spots.mate >= 0
-    face = np.where(paired, canvas.SECOND, "none")
-    ax.scatter(y, x, size, c=face.tolist(), edgecolors=canvas.SECOND, linewidths=0.8, alpha=0.75)
+    for mine, face in ((paired, canvas.SECOND), (~paired, "white")):
+        ax.scatter(y[mine], x[mine], size[mine], color=face, edgecolors=canvas.SECOND, alpha=0.75)
     ax.plot(0, 0, "+", color=canvas.ACCENT, markersize=9)
     ax.set_aspect("equal")
     ax.invert_yaxis()

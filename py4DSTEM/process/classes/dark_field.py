@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
@@ -44,18 +44,59 @@ _LEAST_RING = 0.25
 _OWN = 0.5
 """Least share of a class in its spot, for dark fields of classes."""
 
-_SPOTS: Any = Field(
-    min_length=1,
-    description='Spots of each image by its name, as calibrated vectors: {"g": [[9.5, 3.2]]}.',
-)
-_UNITS: Any = Field("px", description="Unit of the vectors.")
 
-
-def _checked(sets: Any) -> Any:
-    for name, spots in sets.items():
+# ---- which spots ---------------------------------------------------------------------------------
+def spot_sets(spots: CommonSpots | Classes | Mapping[str, ArrayLike] | ArrayLike) -> SpotSets:
+    """Vectors of the spots of each image, by name."""
+    if isinstance(spots, CommonSpots):
+        if not len(spots):
+            raise ParameterError("there are no common spots: no dark field can be made of them")
+        return spots.friedel_sets
+    if isinstance(spots, Classes):
+        return {name: _of_class(spots, name) for name in spots.names}
+    if isinstance(spots, Mapping):
         if not spots:
-            raise ParameterError(f"the image {name!r} has no spots: give one or more vectors")
-    return sets
+            raise ParameterError("give the spots of one or more images")
+        return {str(name): _vectors(some) for name, some in spots.items()}
+    return {f"({x:g}, {y:g})": ((x, y),) for x, y in _vectors(spots)}
+
+
+def _of_class(classes: Classes, name: str) -> tuple[Vector, ...]:
+    found = class_peaks(classes, name)
+    own = found[found["share"] >= _OWN]
+    # A class without a spot of its own is shown by those that it has.
+    own = own if len(own) else found
+    return tuple((float(x), float(y)) for x, y in zip(own["qx"], own["qy"], strict=True))
+
+
+def _vectors(given: ArrayLike) -> tuple[Vector, ...]:
+    try:
+        array = np.asarray(given, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        array = np.empty((0, 2))
+    if not len(array) or not np.isfinite(array).all():
+        raise ParameterError(f"spots are one or more finite vectors (x, y), not {given!r}")
+    return tuple((float(x), float(y)) for x, y in array)
+
+
+def _plain(sets: SpotSets) -> dict[str, list[list[float]]]:
+    return {name: [list(vector) for vector in spots] for name, spots in sets.items()}
+
+
+def _checked_units(values: Any) -> Any:
+    known = isinstance(values, Mapping) and isinstance(values.get("spots"), CommonSpots | Classes)
+    if known and values.get("units", "px") != "px":
+        raise ParameterError("common spots and classes hold vectors in pixels: leave units as px")
+    return values
+
+
+SpotsParameter = Annotated[Any, PlainValidator(spot_sets), PlainSerializer(_plain)]
+_SPOTS: Any = Field(
+    description='Spots of each image by its name, as calibrated vectors: {"g": [[9.5, 3.2]]}; or '
+    "common spots, or classes by them.",
+    json_schema_extra={"accepts": ["CommonSpots", "Classes"]},
+)
+_UNITS: Any = Field("px", description="Unit of vectors that are given as numbers.")
 
 
 # ---- from patterns -------------------------------------------------------------------------------
@@ -76,7 +117,7 @@ class DarkField(Operation, kind="dark-field", version=1):
     holds one.
     """
 
-    spots: SpotSets = _SPOTS
+    spots: SpotsParameter = _SPOTS
     units: Units = _UNITS
     radius_px: float | None = Field(
         None, gt=0, description="Of each aperture; None: the radius of the unscattered disk."
@@ -87,11 +128,10 @@ class DarkField(Operation, kind="dark-field", version=1):
 
     outputs: ClassVar[Mapping[str, Output]] = {"images": PerScan(np.float64)}
 
-    @field_validator("spots")
+    @model_validator(mode="before")
     @classmethod
-    def _not_empty(cls, sets: SpotSets) -> SpotSets:
-        checked: SpotSets = _checked(sets)
-        return checked
+    def _in_pixels(cls, values: Any) -> Any:
+        return _checked_units(values)
 
     @classmethod
     def examples(cls) -> list[Self]:
@@ -213,7 +253,7 @@ def _add(image: Float, place: Float, radius: float, weight: float) -> None:
 class BraggDarkField(Analysis, kind="bragg-dark-field", version=1):
     """Images from sets of Bragg spots: the intensities of the peaks within a tolerance of them."""
 
-    spots: SpotSets = _SPOTS
+    spots: SpotsParameter = _SPOTS
     units: Units = _UNITS
     tolerance_px: float | None = Field(
         None, gt=0, description="Farthest that a peak may be from its spot; None: chosen."
@@ -221,11 +261,10 @@ class BraggDarkField(Analysis, kind="bragg-dark-field", version=1):
 
     accepts: ClassVar[tuple[type, ...]] = (PointTable,)
 
-    @field_validator("spots")
+    @model_validator(mode="before")
     @classmethod
-    def _not_empty(cls, sets: SpotSets) -> SpotSets:
-        checked: SpotSets = _checked(sets)
-        return checked
+    def _in_pixels(cls, values: Any) -> Any:
+        return _checked_units(values)
 
     def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
         """The stack of images of a table of peaks; `options` are not needed."""
@@ -310,15 +349,13 @@ def dark_field_images(
     >>> stack.labels == dark_field_images(peaks, spots).labels
     True
     """
-    sets, unit = spot_sets(spots), units
-    if isinstance(spots, CommonSpots | Classes):
-        unit = "px"
+    unit: Units = "px" if isinstance(spots, CommonSpots | Classes) else units
     if isinstance(data, PointTable):
         if sigma or where is not None:
             raise ParameterError("sigma and where are for dark fields of patterns, not of peaks")
-        return BraggDarkField(spots=sets, units=unit, tolerance_px=radius_px).apply(data)
+        return BraggDarkField(spots=spots, units=unit, tolerance_px=radius_px).apply(data)
     operation = DarkField(
-        spots=sets, units=unit, radius_px=radius_px, background=background, sigma=sigma, gain=gain
+        spots=spots, units=unit, radius_px=radius_px, background=background, sigma=sigma, gain=gain
     )
     found: RealSlice = run(operation, data, where=where, options=options)
     return found
@@ -367,34 +404,3 @@ def lattice_spots(
     if not len(chosen):
         raise ParameterError(f"no lattice vector is shorter than q_max={q_max!r}")
     return tuple((float(x), float(y)) for x, y in nodes[chosen])
-
-
-def spot_sets(spots: CommonSpots | Classes | Mapping[str, ArrayLike] | ArrayLike) -> SpotSets:
-    """Vectors of the spots of each image, by name."""
-    if isinstance(spots, CommonSpots):
-        if not len(spots):
-            raise ParameterError("there are no common spots: no dark field can be made of them")
-        return spots.friedel_sets
-    if isinstance(spots, Classes):
-        return {name: _of_class(spots, name) for name in spots.names}
-    if isinstance(spots, Mapping):
-        return {str(name): _vectors(some) for name, some in spots.items()}
-    return {f"({x:g}, {y:g})": ((x, y),) for x, y in _vectors(spots)}
-
-
-def _of_class(classes: Classes, name: str) -> tuple[Vector, ...]:
-    found = class_peaks(classes, name)
-    own = found[found["share"] >= _OWN]
-    # A class without a spot of its own is shown by those that it has.
-    own = own if len(own) else found
-    return tuple((float(x), float(y)) for x, y in zip(own["qx"], own["qy"], strict=True))
-
-
-def _vectors(given: ArrayLike) -> tuple[Vector, ...]:
-    try:
-        array = np.asarray(given, np.float64).reshape(-1, 2)
-    except (TypeError, ValueError):
-        array = np.empty((0, 2))
-    if not len(array) or not np.isfinite(array).all():
-        raise ParameterError(f"spots are one or more finite vectors (x, y), not {given!r}")
-    return tuple((float(x), float(y)) for x, y in array)
