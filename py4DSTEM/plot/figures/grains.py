@@ -90,8 +90,8 @@ def _diameters(ax: Axes, grains: Grains) -> None:
         return
     if len(grains) < _FEWEST_GRAINS:
         colors = [canvas.SECOND if w else "#9ecae1" for w in whole]
-        error = grains.table["sigma_diameter"]
-        ax.bar(np.arange(len(grains)), size, yerr=error, color=colors, capsize=3)
+        sigma = grains.table["sigma_diameter"]
+        ax.bar(np.arange(len(grains)), size, yerr=sigma, color=colors, capsize=3)
         ax.set_xticks(np.arange(len(grains)))
         ax.set_xlabel("grain")
         ax.set_ylabel(f"diameter ({unit})", parse_math=False)

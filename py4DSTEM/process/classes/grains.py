@@ -126,7 +126,8 @@ class Grains:
         share = float((self.labels >= 0).mean()) if self.labels.size else 0.0
         mean, error = self.mean_diameter
         spread = f" ± {error:.2g}" if math.isfinite(error) else ""
-        size = f"{mean:.4g}{spread} {self.unit}" if math.isfinite(mean) else "not known"
+        unit = "Å" if self.unit == "A" else self.unit
+        size = f"{mean:.4g}{spread} {unit}" if math.isfinite(mean) else "not known"
         return (
             f"{self.name}: {len(self)} grains on {share:.1%} of the scan, {int(self.whole.sum())} "
             f"of them whole; mean diameter of those {size}"
