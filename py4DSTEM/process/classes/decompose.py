@@ -20,7 +20,8 @@ Float32 = NDArray[np.float32]
 Parts = Literal["nmf", "pca", "ica"]
 COPIES = 4
 """Tables of the size of the features that a fit in memory takes."""
-_EPOCHS = 20
+_MOST_PASSES = 40
+_SWEEPS = 3
 _MAX_ITERATIONS = 500
 
 
@@ -152,7 +153,7 @@ def _nmf(
         )
         scores, converged = fitted(lambda: model.fit_transform(scaled.matrix()))
     else:
-        model, scores, converged = _nmf_in_parts(scaled, count, seed)
+        model, scores, converged = _nmf_in_parts(scaled, count, seed, budget_bytes, tolerance)
     # Components of sum 1: scores are how much of the features of a position they make up.
     sums = np.maximum(model.components_.sum(axis=1, dtype=np.float64), 1e-300)
     report = {"converged": converged, "iterations": int(model.n_iter_)}
@@ -164,20 +165,55 @@ def _nmf(
     )
 
 
-def _nmf_in_parts(scaled: Scaled, count: int, seed: int) -> tuple[Any, Float32, bool]:
-    """Online NMF: parts of the rows in random order, several times over."""
-    from sklearn.decomposition import MiniBatchNMF
+def _nmf_in_parts(
+    scaled: Scaled, count: int, seed: int, budget_bytes: int, tolerance: float
+) -> tuple[Any, Float32, bool]:
+    """NMF of random positions that fit into memory, refined by passes over all.
 
-    model = MiniBatchNMF(count, random_state=seed, batch_size=ROWS)
-    rng = np.random.default_rng(seed)
-    n = scaled.shape[0]
-    for _ in range(_EPOCHS):
-        order = rng.permutation(n)
-        for start in range(0, n, ROWS):
-            model.partial_fit(scaled.rows(np.sort(order[start : start + ROWS])))
-    scores = np.concatenate([model.transform(part) for part in scaled.chunks()])
-    model.n_iter_ = _EPOCHS
-    return model, scores, True
+    Of a pass only the sums ``Wᵀ W`` and ``Wᵀ X`` are kept, which is all that the next components
+    depend on (hierarchical alternating least squares, doi:10.1587/transfun.E92.A.708).
+    """
+    from sklearn.decomposition import NMF
+
+    n, m = scaled.shape
+    size = min(n, max(count, ROWS // 4, budget_bytes // (COPIES * 4 * m)))
+    chosen = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
+    model = NMF(count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS, tol=tolerance)
+    _, converged = fitted(lambda: model.fit_transform(scaled.rows(chosen)))
+    before = np.inf
+    for passes in range(1, _MOST_PASSES + 1):
+        model.n_iter_ = passes
+        squares, products = np.zeros((count, count)), np.zeros((count, m))
+        for part in scaled.chunks():
+            scores = _scores(model, part)
+            squares += scores.T @ scores.astype(np.float64)
+            products += scores.T @ part.astype(np.float64)
+        h = model.components_.astype(np.float64)
+        misfit = float((h * (squares @ h - 2 * products)).sum())
+        if before - misfit <= tolerance * abs(misfit):
+            break
+        model.components_ = np.ascontiguousarray(
+            _better(h, squares, products), dtype=model.components_.dtype
+        )
+        before = misfit
+    parts = [_scores(model, part) for part in scaled.chunks()]
+    return model, np.concatenate(parts), converged and passes < _MOST_PASSES
+
+
+def _scores(model: Any, part: Float32) -> Float32:
+    """Amounts of the components in some rows."""
+    scores, _ = fitted(lambda: model.transform(part))
+    return np.asarray(scores, np.float32)
+
+
+def _better(components: Float, squares: Float, products: Float) -> Float:
+    """Components nearer to the least squares for given scores, one after the other."""
+    h = components.copy()
+    for _ in range(_SWEEPS):
+        for k in range(len(h)):
+            if squares[k, k] > 0:
+                h[k] = np.maximum(h[k] + (products[k] - squares[k] @ h) / squares[k, k], 0.0)
+    return h
 
 
 def _ica(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposition:

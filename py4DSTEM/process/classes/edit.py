@@ -172,8 +172,7 @@ class SplitClass(Analysis, kind="split-class", version=1):
         parts: Classes = step.apply(replace(self.features, data=data), options)
         names = [n for j, n in enumerate(value.names) if j != k]
         of = [j for j in range(value.n) if j != k] + [k] * parts.n
-        names += [f"{value.names[k]} {'abcdefghijklmnopqrstuvwxyz'[j % 26]}{j // 26 or ''}"
-                  for j in range(parts.n)]  # fmt: skip
+        names += [f"{value.names[k]}.{part}" for part in range(parts.n)]
         if value.names == default_names(value.n):
             names = list(default_names(len(of)))
         number = np.append(np.cumsum(np.arange(value.n) != k) - 1, NOT_CLASSIFIED)
@@ -240,9 +239,7 @@ class RenameClasses(Analysis, kind="rename-classes", version=1):
         for old, new in self.names.items():
             numbered = old not in value.names and old.isdecimal()
             names[value.index(int(old) if numbered else old)] = new
-        renamed: Classes = replace(
-            value, names=tuple(names), history=self.history(value.history)
-        )
+        renamed: Classes = replace(value, names=tuple(names), history=self.history(value.history))
         return renamed
 
 
