@@ -12,6 +12,9 @@ from py4DSTEM.batch.series import Series as Series
 from py4DSTEM.core.axis import Axis as Axis
 from py4DSTEM.core.calibration import Calibration as Calibration
 from py4DSTEM.core.calibration import Ellipse as Ellipse
+from py4DSTEM.core.crystal import Crystal as Crystal
+from py4DSTEM.core.crystal import Reflections as Reflections
+from py4DSTEM.core.crystal import Site as Site
 from py4DSTEM.core.detector import Annulus as Annulus
 from py4DSTEM.core.detector import Detector as Detector
 from py4DSTEM.core.detector import Disk as Disk
