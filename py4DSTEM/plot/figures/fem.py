@@ -47,12 +47,13 @@ def show_fem(result: FEMResult, q_range: tuple[float, float] | None = None) -> F
 
 
 def _window(result: FEMResult) -> tuple[float, float]:
-    """Around the largest of the variances that are known best."""
-    known = np.isfinite(result.variance) & np.isfinite(result.variance_sigma)
-    if not known.any():
-        known = np.isfinite(result.variance)
+    """Around the largest of the variances that are known best, outside of the direct beam."""
+    known = np.isfinite(result.variance)
     score = np.where(known, result.variance - 2 * np.nan_to_num(result.variance_sigma), -np.inf)
-    best = float(result.q[int(np.argmax(score))])
+    rising = np.flatnonzero(np.diff(np.nan_to_num(result.mean)) > 0)
+    beyond = rising[rising > int(np.argmax(np.nan_to_num(result.mean[:5])))]
+    start = int(beyond[0]) if len(beyond) else 0
+    best = float(result.q[start + int(np.argmax(score[start:]))])
     half = max(0.05 * float(result.q[-1]), 1.01 * result.axis.step)
     return max(best - half, 0.0), best + half
 
@@ -97,7 +98,7 @@ def show_fem_comparison(found: FEMComparison) -> Figure:
     ax.set_ylabel(f"difference of V ({found.method})")
     ax.set_title(found.name, parse_math=False)
     words = canvas.pm(found.window_difference, found.window_sigma)
-    canvas.note(ax, f"{words}\n{found.significance:.1f} standard deviations")
+    canvas.note(ax, f"{words}\n{found.significance:.1f} standard deviations", y=0.04)
     return figure
 
 

@@ -39,9 +39,12 @@ def show_angular_correlation(found: AngularCorrelationResult) -> Figure:
     half = found.correlation.shape[1] // 2 + 1
     step = found.axis.step / 2
     extent = (0.0, 180.0, float(found.q[-1]) + step, float(found.q[0]) - step)
+    # Without the speckle itself and the opposite one, which would leave all else dark.
+    between = found.correlation[:, half // 8 : half - half // 8]
+    limit = 2 * canvas.symmetric_limit(between)
     drawn = left.imshow(
-        found.correlation[:, :half], extent=extent, aspect="auto", cmap="viridis",
-        vmin=0.0, vmax=canvas.between(found.correlation[:, 2:half])[1],
+        found.correlation[:, :half], extent=extent, aspect="auto", cmap="RdBu_r",
+        vmin=-limit, vmax=limit,
     )  # fmt: skip
     left.set_xlabel("lag (°)")
     left.set_xticks(range(0, 181, 45))

@@ -90,6 +90,9 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
     keep: Pair = Field(
         (0.0, 100.0), description="Percentiles of the signal between which positions count."
     )
+    flatten: bool = Field(
+        True, description="Take the slope of the mean profile across a ring out of its variance."
+    )
     samples: int = Field(200, ge=10, le=100_000, description="Scans drawn again for the sigma.")
     seed: int = Field(0, ge=0, description="Of the random numbers that draw them.")
 
@@ -226,7 +229,9 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
             np.where(kept[..., None], parts[name] * unit**power, np.nan)
             for name, power in (("mean", 1), ("square", 2), ("noise", 2))
         )
-        size = _independent(plan.radius / self.step_px, plan.bins)
+        size, width = _independent(plan.radius / self.step_px, plan.bins)
+        if self.flatten:
+            square = _flattened(square, noise, _mean(mean[kept]), width)
         rings = RingMeans(mean[kept], square[kept], noise[kept], size)
         value, own = ring_variances(rings, np.ones((1, len(rings.mean))))
         spread = resampled(rings, self.samples, self.seed).std(axis=0, ddof=1)
@@ -282,15 +287,33 @@ def _shares(t: Float, bins: int) -> Iterator[tuple[NDArray[np.intp], Float]]:
     yield lower + 1, upper
 
 
-def _independent(t: Float, bins: int) -> Float:
-    """(Σw)²/Σw² of each ring: how many pixels its mean has the noise of."""
-    norm, square = np.zeros((2, bins + 1))
+def _independent(t: Float, bins: int) -> tuple[Float, Float]:
+    """(Σw)²/Σw² of each ring, how many pixels its mean has the noise of; its width² in steps."""
+    norm, square, first, second = np.zeros((4, bins + 1))
     for ring, share in _shares(t, bins):
-        norm += np.bincount(ring.ravel(), share.ravel(), bins + 1)
-        square += np.bincount(ring.ravel(), share.ravel() ** 2, bins + 1)
+        offset = np.where(share > 0, t - ring, 0.0)
+        for total, values in (
+            (norm, share), (square, share**2), (first, share * offset), (second, share * offset**2)
+        ):  # fmt: skip
+            total += np.bincount(ring.ravel(), values.ravel(), bins + 1)
+    safe = np.where(norm > 0, norm, 1.0)
     size = np.divide(norm**2, square, out=np.zeros(bins + 1), where=square > 0)
-    found: Float = size[:bins]
-    return found
+    return size[:bins], (second / safe - (first / safe) ** 2)[:bins]
+
+
+def _flattened(square: Float, noise: Float, profile: Float, width: Float) -> Float:
+    """Mean squares of rings on which the mean profile is flat.
+
+    Across a ring of variance w² the profile m(r) makes ``⟨I²⟩`` larger by ``1 + (m'/m)² w²``.
+    """
+    known = np.isfinite(profile) & (profile > 0)
+    if known.sum() < 3:
+        return square
+    index = np.arange(len(profile))
+    filled = np.interp(index, index[known], profile[known])
+    excess = np.where(known, (np.gradient(filled) / filled) ** 2 * width, 0.0)
+    flat: Float = (square - noise) / (1 + excess) + noise
+    return flat
 
 
 def _overlap(shape: tuple[int, ...], shift: NDArray[np.int64]) -> tuple[Slices, Slices]:
@@ -342,6 +365,7 @@ def fem(
     normalize: bool = False,
     signal: tuple[float, float] | None = None,
     keep: tuple[float, float] = (0.0, 100.0),
+    flatten: bool = True,
     samples: int = 200,
     seed: int = 0,
     where: ArrayLike | None = None,
@@ -381,6 +405,8 @@ def fem(
     keep : (float, float)
         Percentiles of that signal between which positions count: the other correction for
         thickness.  Anything but (0, 100) takes a second pass.
+    flatten : bool
+        Take the slope of the mean profile across a ring out of the variance within it.
     samples, seed : int
         Scans drawn again from the positions for the standard deviation, and the seed.
     where : (Rx, Ry) bool, optional
@@ -415,10 +441,10 @@ def fem(
 
     Variances among N positions have the factor N/(N − 1).  Noise of counting is subtracted:
     ``(gain ⟨I⟩ + read_variance)/⟨I⟩²`` per pixel, with the number n of independent pixels of a ring
-    as 1/n of it among ring means and 1 − 1/n within rings.  Within rings the slope of the mean
-    profile across a ring counts as variance: a smaller `step_px` lessens it.  The standard
-    deviation is that of `samples` bootstrap scans; of the variance image, that of 12 pairs of
-    opposite sectors.
+    as 1/n of it among ring means and 1 − 1/n within rings.  The slope of the mean profile m across
+    a ring of radial variance w² makes ⟨I²⟩φ larger by ``1 + (m'/m)² w²``, which is divided out
+    (`flatten`); a smaller `step_px` lessens it.  The standard deviation is that of `samples`
+    bootstrap scans; of the variance image, that of 12 pairs of opposite sectors.
 
     Examples
     --------
@@ -445,6 +471,7 @@ def fem(
         normalize=normalize,
         signal=signal,
         keep=keep,
+        flatten=flatten,
         samples=samples,
         seed=seed,
     )

@@ -129,7 +129,8 @@ class FEMResult:
     method : str
         The definition that ``.variance`` gives.
     ring_mean, ring_square, ring_noise : (Rx, Ry, k) float64
-        Mean and mean square of the pixels of each ring of each position, and the variance of
+        Mean and mean square of the pixels of each ring of each position, the latter without the
+        slope of the mean profile across the ring where that was asked for, and the variance of
         counting; NaN where a position has no such ring or does not count.
     size : (k,) float64
         Independent pixels in each ring.
