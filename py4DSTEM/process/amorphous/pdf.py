@@ -147,10 +147,14 @@ class PairDistribution(Analysis, kind="pair-distribution", version=1):
         options: RunOptions | None = None,
     ) -> PDFResult:
         """Of a scan, a pattern, or radial profiles."""
+        from threadpoolctl import threadpool_limits  # slow to import
+
         self.check(value)
         profiles = self._profiles(value, options)
         used, setup, choices = self._setup(profiles)
-        result = self._transformed(profiles, used, setup)
+        # Products this small gain nothing from threads, and lose where others use the cores.
+        with threadpool_limits(limits=1, user_api="blas"):
+            result = self._transformed(profiles, used, setup)
         return replace(
             result,
             choices={**choices, **assumptions(setup)},
@@ -270,13 +274,12 @@ class PairDistribution(Analysis, kind="pair-distribution", version=1):
         r, q = setup.r_A, setup.q_A
         H = intensity @ matrix.to_H.T
         F = (intensity @ matrix.to_F.T) / scale[..., None]
-        nothing = np.full_like(H, np.nan)
         result = PDFResult(
             r=r,
-            g=1 + H / (4 * math.pi * number[..., None] * r),
-            sigma_g=nothing,
+            g=_g(H, number, r),
+            sigma_g=H,
             G=H / scale[..., None],
-            sigma_G=nothing,
+            sigma_G=H,
             q=q,
             S=1 + F / (2 * math.pi * q),
             F=F,
@@ -299,6 +302,14 @@ class PairDistribution(Analysis, kind="pair-distribution", version=1):
             labels=profiles.labels,
         )  # fmt: skip
         return _with_sigmas(result, number, self.density_A3)
+
+
+def _g(H: Float, number: Float, r: Float) -> Float:
+    """``1 + H / (4πr · number)``, in place from the product on."""
+    g: Float = H * (1 / (4 * math.pi * r))
+    g /= number[..., None]
+    g += 1
+    return g
 
 
 def _with_sigmas(result: PDFResult, number: Float, known: float | None) -> PDFResult:

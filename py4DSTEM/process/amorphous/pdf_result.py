@@ -20,6 +20,8 @@ __all__ = ["Coordination", "PDFResult", "PairPeak", "ratio_sigma"]
 Float = NDArray[np.float64]
 _FLANK = 0.12
 """Of the resolution, to each side of a maximum, for the parabola that finds its place."""
+_BATCH = 256
+"""Profiles at once, so that what lies between two steps stays in the cache."""
 _WORTH = 0.5
 """Of the height of the highest peak above one: the first peak has at least this."""
 
@@ -321,12 +323,23 @@ def ratio_sigma(result: PDFResult, rows: Float, values: Float, below: Float, siz
         own = np.einsum("kq,...qk->...k", rows, spread)
         cross = np.einsum("q,...qk->...k", below, spread)
         base = np.einsum("p,...pq,q->...", below, result.covariance, below)[..., None]
-    else:
-        own = result.variance @ (rows**2).T
-        cross = result.variance @ (rows * below).T
-        base = (result.variance @ below**2)[..., None]
-    total = own - 2 * values * cross + values**2 * base
-    return np.asarray(np.sqrt(np.maximum(total, 0.0)) / np.abs(size)[..., None], np.float64)
+        total = own - 2 * values * cross + values**2 * base
+        return np.asarray(np.sqrt(np.maximum(total, 0.0)) / np.abs(size)[..., None], np.float64)
+    sigma = np.empty(values.shape)
+    flat, ratios = sigma.reshape(-1, len(rows)), values.reshape(-1, len(rows))
+    variance, sizes = result.variance.reshape(-1, len(below)), np.abs(size).reshape(-1, 1)
+    own, cross, base = (rows**2).T, -2 * (rows * below).T, (below**2)[:, None]
+    for start in range(0, len(flat), _BATCH):
+        some = slice(start, start + _BATCH)
+        # (own + ratio (cross + ratio base)) / size², in place: memory is what takes the time.
+        total = variance[some] @ cross
+        total += ratios[some] * (variance[some] @ base)
+        total *= ratios[some]
+        total += variance[some] @ own
+        np.maximum(total, 0.0, out=total)
+        np.sqrt(total, out=total)
+        np.divide(total, sizes[some], out=flat[some])
+    return sigma
 
 
 def _integral(r: Float, low: float, high: float) -> Float:
