@@ -39,8 +39,11 @@ def bin_frames(frames: ArrayLike, bx: int, by: int) -> np.ndarray:
     n, height, width = fit.shape
     out = np.empty((n, height // bx, width // by), dtype=bin_dtype(kind, bx * by))
     if out.size:
+        # Sums of rows are no larger than those of blocks: narrow ones are added many at a time.
+        narrow = fit.dtype.kind != "f" and out.dtype.itemsize <= 4
         wide = {"u": np.uint64, "i": np.int64, "f": np.float64}[fit.dtype.kind]
-        _bin_frames(fit, bx, by, np.empty(out.shape[2] * by, dtype=wide), out)
+        row = np.dtype(f"{fit.dtype.kind}4") if narrow else np.dtype(wide)
+        _bin_frames(fit, bx, by, np.empty(out.shape[2] * by, dtype=row), out)
     return out
 
 

@@ -31,6 +31,8 @@ Float = NDArray[np.float64]
 MOST_BLOCKS = 32
 """Blocks along each side of a pattern, where nobody says how large they should be."""
 _LEAST_WINDOW = 0.5
+_FEW_PIXELS = 2000
+"""Masked pixels up to which it is faster to subtract them than to blank them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,7 @@ class _Masked:
     keep: NDArray[np.bool_]
     gains: Float
     which: NDArray[np.int64]
+    few: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,25 +265,53 @@ def _masked(grid: _Grid, keep: NDArray[np.bool_], R_shape: tuple[int, int]) -> _
     for row, (x, y) in zip(gains, moves + grid.start, strict=True):
         area = windows[x, y].reshape(nx, b, ny, b).sum((1, 3)).ravel()
         row[:] = np.divide(b**2, area, out=np.full(area.shape, np.nan), where=area > 0)
-    return _Masked(keep, gains, np.broadcast_to(which.reshape(-1), math.prod(R_shape)).reshape(
-        R_shape))  # fmt: skip
+    places = np.broadcast_to(which.reshape(-1), math.prod(R_shape)).reshape(R_shape)
+    return _Masked(keep, gains, places, None if len(moves) > 1 else _few(grid, keep))
+
+
+def _few(
+    grid: _Grid, keep: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+    """Masked pixels in the order of their blocks, where each block starts, and which it is."""
+    x, y = np.nonzero(~keep)
+    i, j = (x - grid.start[0]) // grid.bin, (y - grid.start[1]) // grid.bin
+    inside = (i >= 0) & (i < grid.shape[0]) & (j >= 0) & (j < grid.shape[1])
+    if not 0 < inside.sum() <= _FEW_PIXELS:
+        return None
+    block = (i * grid.shape[1] + j)[inside]
+    order = np.argsort(block, kind="stable")
+    blocks, starts = np.unique(block[order], return_index=True)
+    return (x * keep.shape[1] + y)[inside][order], starts, blocks
 
 
 def _binned_tile(grid: _Grid, tile: Tile, kernels: Kernels) -> Array:
     """Sums of blocks of the patterns of a tile, (n, blocks)."""
-    frames, (height, width), (x, y) = tile.frames, grid.pixels, grid.start
-    if grid.masked is not None:
-        frames = np.where(grid.masked.keep, frames, frames.dtype.type(0))
-    if grid.shifts is not None:
-        windows = np.lib.stride_tricks.sliding_window_view(frames, (height, width), axis=(1, 2))
-        moved = tile.local(grid.shifts)
-        frames = windows[np.arange(len(frames)), x + moved[:, 0], y + moved[:, 1]]
-    elif (height, width) != frames.shape[1:]:
-        frames = frames[:, x : x + height, y : y + width]
-    sums = kernels.bin_frames(frames, grid.bin, grid.bin).reshape(len(frames), -1)
-    if grid.masked is not None:
+    frames, masked = tile.frames, grid.masked
+    few = masked.few if masked is not None and frames.dtype.kind in "ui" else None
+    if masked is not None and few is None:
+        frames = np.where(masked.keep, frames, frames.dtype.type(0))
+    sums = kernels.bin_frames(_windows(grid, frames, tile), grid.bin, grid.bin)
+    sums = sums.reshape(len(frames), -1)
+    if few is not None:  # whole numbers: adding and subtracting leaves nothing behind
+        pixels, starts, blocks = few
+        values = frames.reshape(len(frames), -1)[:, pixels].astype(sums.dtype)
+        sums[:, blocks] -= np.add.reduceat(values, starts, axis=1)
+    if masked is not None:
         with np.errstate(invalid="ignore"):
-            sums = sums * grid.masked.gains[tile.local(grid.masked.which)]
+            sums = sums * masked.gains[tile.local(masked.which)]
     if grid.unknown is not None:
         sums = np.where(tile.local(grid.unknown)[:, None], np.nan, sums)
     return sums
+
+
+def _windows(grid: _Grid, frames: Array, tile: Tile) -> Array:
+    """The part of each pattern that the blocks take."""
+    (height, width), (x, y) = grid.pixels, grid.start
+    if grid.shifts is not None:
+        windows = np.lib.stride_tricks.sliding_window_view(frames, (height, width), axis=(1, 2))
+        moved = tile.local(grid.shifts)
+        found: Array = windows[np.arange(len(frames)), x + moved[:, 0], y + moved[:, 1]]
+        return found
+    if (height, width) != frames.shape[1:]:
+        return frames[:, x : x + height, y : y + width]
+    return frames
