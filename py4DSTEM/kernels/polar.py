@@ -648,8 +648,10 @@ def _share_pixels(keep, origin, matrix, n_r, n_phi, r_min, r_step):
                 _corners(x, y, matrix, corners)
                 if m + n_phi * (last - first + 1) > bins.size:
                     bins, weights = _larger(bins, weights, n_phi * most)
+                # A circle that ends before the pixel begins holds nothing of it.
+                below = first + 1 if r_min + first * r_step <= radius - reach else first
                 m = _share_pixel(
-                    corners, first, last, n_phi, r_min, r_step, size, inner, bins, weights, m
+                    corners, below, first, last, n_phi, r_min, r_step, size, inner, bins, weights, m
                 )
             starts[i * width + j + 1] = m
     return starts, bins[:m].copy(), weights[:m].copy()
@@ -675,13 +677,15 @@ def _corners(x, y, matrix, corners):
 
 
 @njit(nogil=True, cache=True)
-def _share_pixel(corners, first, last, n_phi, r_min, r_step, size, inner, bins, weights, m):
+def _share_pixel(
+    corners, below, first, last, n_phi, r_min, r_step, size, inner, bins, weights, m
+):  # fmt: skip
     """Append the entries of one pixel; `inner` is all zero before and after."""
     low, high = n_phi, -1  # wedges that were touched, as if there were no jump
     for k in range(4):
         start, end = _add_edge(
             corners[k, 0], corners[k, 1], corners[k + 1, 0], corners[k + 1, 1],
-            first, last, n_phi, r_min, r_step, inner,
+            below, first, last, n_phi, r_min, r_step, inner,
         )  # fmt: skip
         low, high = min(low, start), max(high, end)
     for wedge in range(low, min(high, low + n_phi - 1) + 1):
@@ -696,7 +700,7 @@ def _share_pixel(corners, first, last, n_phi, r_min, r_step, size, inner, bins, 
 
 
 @njit(nogil=True, cache=True)
-def _add_edge(ax, ay, bx, by, first, last, n_phi, r_min, r_step, inner):
+def _add_edge(ax, ay, bx, by, below, first, last, n_phi, r_min, r_step, inner):
     """Add what lies between the origin and an edge, by wedge and within each circle.
 
     Returns the wedges between which it lies, counted on beyond a whole turn.
@@ -718,16 +722,16 @@ def _add_edge(ax, ay, bx, by, first, last, n_phi, r_min, r_step, inner):
         t = -(c * ay - s * ax) / (c * (by - ay) - s * (bx - ax))
         t = min(max(t, 0.0), 1.0)
         qx, qy = ax + t * (bx - ax), ay + t * (by - ay)
-        _add_piece(px, py, qx, qy, first, last, r_min, r_step, inner[wedge % n_phi])
+        _add_piece(px, py, qx, qy, below, first, last, r_min, r_step, inner[wedge % n_phi])
         px, py = qx, qy
         wedge += sense
-    _add_piece(px, py, bx, by, first, last, r_min, r_step, inner[wedge % n_phi])
+    _add_piece(px, py, bx, by, below, first, last, r_min, r_step, inner[wedge % n_phi])
     return low, high
 
 
 @njit(nogil=True, cache=True)
-def _add_piece(ax, ay, bx, by, first, last, r_min, r_step, row):
-    for k in range(first, last + 2):
+def _add_piece(ax, ay, bx, by, below, first, last, r_min, r_step, row):
+    for k in range(below, last + 2):
         row[k - first] += _area_within(ax, ay, bx, by, r_min + k * r_step)
 
 

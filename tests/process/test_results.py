@@ -17,6 +17,7 @@ from results import RESULTS
 import py4DSTEM
 from py4DSTEM import History
 from py4DSTEM.cli import main
+from py4DSTEM.core.lazy import BlockArray
 from py4DSTEM.process import load_analyses, load_operations
 
 mpl.use("Agg")
@@ -26,7 +27,8 @@ def assert_same(one: Any, other: Any, where: str = "") -> None:
     """Equal to the last bit, part by part."""
     if isinstance(one, History):  # a file adds where it was read from
         assert one.steps == other.steps, where
-    elif isinstance(one, np.ndarray):
+    elif isinstance(one, np.ndarray | BlockArray):
+        one, other = np.asarray(one), np.asarray(other)
         assert one.dtype == other.dtype, where
         np.testing.assert_array_equal(one, other, err_msg=where)
     elif is_dataclass(one) and not isinstance(one, type):
@@ -70,6 +72,7 @@ NO_RESULTS = {
     "dict[str, Detector]", "dict[str, Segment]",
     "NDArray[Any]", "tuple[Vector, ...]",  # spots of a class, of a lattice
     "Path", "Recipe", "RunSummary",  # of batch runs: tests/recipe, tests/batch
+    "PolarCube | PolarPattern",
     "ArrayResult", "DiffractionSlice", "RealSlice",  # tests of the store and of `show`
 }  # fmt: skip
 
