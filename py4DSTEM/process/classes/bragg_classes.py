@@ -30,6 +30,8 @@ Strength = Literal["root", "intensity", "presence"]
 
 _ROUNDS = 6
 """Of merging, splitting and refining; each ends when nothing changes."""
+_STILL = 1e-3
+"""Largest change of a spectrum (of length one) after which refinement ends."""
 _SHARE_OF_SPOTS = 0.5
 """Of the spots of a class that a position must have to say what the class looks like at first."""
 _COMMON = 0.2
@@ -150,15 +152,16 @@ class ClassifyBragg(Analysis, kind="bragg-classes", version=1):
 
     def _merged(self, x: csr_array, factors: _Factors) -> _Factors:
         """The most alike pair made one, again and again."""
-        while len(factors.spectra) > 1:
-            maps = factors.amounts / np.maximum(np.linalg.norm(factors.amounts, axis=0), 1e-300)
-            alike = np.maximum(maps.T @ maps, factors.spectra @ factors.spectra.T)
+        merged = factors
+        while len(merged.spectra) > 1:
+            maps = merged.amounts / np.maximum(np.linalg.norm(merged.amounts, axis=0), 1e-300)
+            alike = np.maximum(maps.T @ maps, merged.spectra @ merged.spectra.T)
             np.fill_diagonal(alike, 0.0)
             a, b = np.unravel_index(int(alike.argmax()), alike.shape)
             if alike[a, b] <= self.merge_above:
                 break
-            factors = self._refined(x, _one_of(factors, int(a), int(b)))
-        return factors
+            merged = _one_of(merged, int(a), int(b))
+        return factors if merged is factors else self._refined(x, merged)
 
     def _split(self, x: csr_array, factors: _Factors, least: int) -> _Factors:
         """Classes whose common spots fall into groups that exclude each other."""
@@ -430,24 +433,29 @@ def project(x: csr_array, spectra: Float) -> _Factors:
 
 
 def refine(x: csr_array, factors: _Factors, iterations: int) -> _Factors:
-    """Hierarchical alternating least squares from a start."""
+    """Hierarchical alternating least squares from a start, until the spectra stand still."""
     amounts, spectra = factors.amounts, factors.spectra
+    turned = x.T.tocsr()
     for _ in range(iterations):
+        before = spectra
         amounts = _half_step(amounts, x @ spectra.T, spectra @ spectra.T)
-        spectra = _half_step(spectra.T, x.T @ amounts, amounts.T @ amounts).T
+        spectra = _half_step(spectra.T, turned @ amounts, amounts.T @ amounts).T
         spectra, length = _of_length_one(spectra)
         amounts = amounts * length
+        if np.abs(spectra - before).max() < _STILL:
+            break
     return _Factors(amounts, spectra)
 
 
 def _half_step(factor: Float, target: Float, gram: Float, rounds: int = 1) -> Float:
     """Column after column of one factor by least squares, none below zero."""
-    out = factor.copy()
+    # One column after the other in memory, as they are worked on.
+    out, aim = np.array(factor.T, order="C"), np.ascontiguousarray(target.T)
     for _ in range(rounds):
-        for k in range(out.shape[1]):
-            change = (target[:, k] - out @ gram[:, k]) / max(float(gram[k, k]), 1e-12)
-            out[:, k] = np.maximum(out[:, k] + change, 0.0)
-    return out
+        for k in range(len(out)):
+            change = (aim[k] - gram[k] @ out) / max(float(gram[k, k]), 1e-12)
+            np.maximum(out[k] + change, 0.0, out=out[k])
+    return out.T
 
 
 def _of_length_one(spectra: Float) -> tuple[Float, Float]:

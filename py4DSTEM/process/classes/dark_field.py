@@ -251,7 +251,10 @@ def _add(image: Float, place: Float, radius: float, weight: float) -> None:
 
 # ---- from peaks ----------------------------------------------------------------------------------
 class BraggDarkField(Analysis, kind="bragg-dark-field", version=1):
-    """Images from sets of Bragg spots: the intensities of the peaks within a tolerance of them."""
+    """Images from sets of Bragg spots: the intensities of the peaks within a tolerance of them.
+
+    A peak belongs to the nearest of all spots, and counts in every image that has this spot.
+    """
 
     spots: SpotsParameter = _SPOTS
     units: Units = _UNITS
@@ -268,6 +271,8 @@ class BraggDarkField(Analysis, kind="bragg-dark-field", version=1):
 
     def apply(self, value: Any, options: RunOptions | None = None) -> RealSlice:
         """The stack of images of a table of peaks; `options` are not needed."""
+        from scipy.sparse import coo_array  # slow to import
+
         self.check(value)
         if "intensity" not in (value.dtype.names or ()):
             raise ParameterError("dark fields need peaks with a field 'intensity'")
@@ -276,16 +281,26 @@ class BraggDarkField(Analysis, kind="bragg-dark-field", version=1):
         to_px = value.calibration.Q_matrix("px") @ np.linalg.inv(
             value.calibration.Q_matrix(self.units)
         )
+        places, shows = _memberships(self.spots)
+        owner = nearest_spot(vectors, places @ to_px.T, tolerance)
+        intensity = value.points["intensity"].astype(np.float64)
+        near = np.flatnonzero((owner >= 0) & np.isfinite(intensity))
         size = len(value.offsets) - 1
-        position = np.repeat(np.arange(size), np.diff(value.offsets))
-        intensity = np.nan_to_num(value.points["intensity"].astype(np.float64), nan=0.0)
-        images = []
-        for spots in self.spots.values():
-            near = nearest_spot(vectors, np.array(spots) @ to_px.T, tolerance) >= 0
-            images.append(np.bincount(position[near], intensity[near], size))
-        stack = np.stack(images).reshape(-1, *value.shape)
+        position = np.repeat(np.arange(size), np.diff(value.offsets))[near]
+        strengths = coo_array((intensity[near], (position, owner[near])), shape=(size, len(places)))
+        stack = np.ascontiguousarray((strengths.tocsr() @ shows).T).reshape(-1, *value.shape)
         history = self.history(value.history)
         return RealSlice(stack, value.calibration, history, "dark field", tuple(self.spots))
+
+
+def _memberships(sets: SpotSets) -> tuple[Float, Float]:
+    """All different spots (n, 2), and which images show them, (n, K)."""
+    lengths = [len(spots) for spots in sets.values()]
+    given = np.array([vector for spots in sets.values() for vector in spots])
+    places, index = np.unique(given, axis=0, return_inverse=True)
+    shows = np.zeros((len(places), len(sets)))
+    shows[index.ravel(), np.repeat(np.arange(len(sets)), lengths)] = 1.0
+    return places, shows
 
 
 # ---- the public functions ------------------------------------------------------------------------
