@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,21 +153,22 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
         return slice(low, min(high + 1, bins))
 
     def step(self, plan: _Plan, tile: Tile, kernels: Kernels) -> Parts:
-        image = np.zeros((4, *tile.frames.shape[1:]))
-        wanted, shifts = self._wanted(plan, tile), tile.local(plan.shifts)
         found = []
         for start in range(0, len(tile.frames), _FRAMES):
             some = slice(start, start + _FRAMES)
             frames = tile.frames[some].astype(np.float64)
-            mean, square, signal = self._rings(plan, tile, some, frames, kernels)
-            scale = np.where(signal > 0, signal, np.nan) if self.normalize else np.ones(len(frames))
-            usable = wanted[some] & np.isfinite(scale) & np.isfinite(mean).any(axis=1)
-            self._into(image, plan, frames[usable], scale[usable], shifts[some][usable])
-            noise = (plan.gain * mean + self.read_variance) / scale[:, None] ** 2
-            found.append((mean / scale[:, None], square / scale[:, None] ** 2, noise, signal))
-        names = ("mean", "square", "noise", "signal")
-        parts: Parts = dict(zip(names, map(np.concatenate, zip(*found, strict=True)), strict=True))
-        return {**parts, "image": image}
+            found.append(self._rings(plan, tile, some, frames, kernels))
+        mean, square, signal = map(np.concatenate, zip(*found, strict=True))
+        scale = np.where(signal > 0, signal, np.nan) if self.normalize else np.ones(len(signal))
+        usable = self._wanted(plan, tile) & np.isfinite(scale) & np.isfinite(mean).any(axis=1)
+        noise = (plan.gain * mean + self.read_variance) / scale[:, None] ** 2
+        return {
+            "mean": mean / scale[:, None],
+            "square": square / scale[:, None] ** 2,
+            "noise": noise,
+            "signal": signal,
+            "image": self._image(plan, tile, usable, scale, kernels),
+        }
 
     def _wanted(self, plan: _Plan, tile: Tile) -> Bool:
         wanted = np.ones(len(tile.frames), bool)
@@ -190,19 +191,31 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
         level = np.divide(total, inside, out=np.full(len(total), np.nan), where=inside > 0)
         return _over(sums, norms), _over(squares, norms), level
 
-    def _into(
-        self, image: Float, plan: _Plan, frames: Float, scale: Float, shifts: NDArray[np.int64]
-    ) -> None:
-        """Add patterns, moved by whole pixels, to Σx, Σx², Σ of the noise, and their number."""
-        for shift in np.unique(shifts, axis=0):
-            same = (shifts == shift).all(axis=1)
-            seen, s = frames[same], scale[same, None, None]
-            known = np.isfinite(seen)
-            x = np.where(known, seen, 0.0) / s
-            noise = np.where(known, (plan.gain * x * s + self.read_variance) / s**2, 0.0)
+    def _image(
+        self, plan: _Plan, tile: Tile, usable: Bool, scale: Float, kernels: Kernels
+    ) -> Float:
+        """Σx, Σx², Σ of the noise and number, of patterns x moved by whole pixels, (4, Qx, Qy)."""
+        image = np.zeros((4, *tile.frames.shape[1:]))
+        shifts = tile.local(plan.shifts)
+        for shift in np.unique(shifts[usable], axis=0):
+            same = usable & (shifts == shift).all(axis=1)
+            frames = tile.frames if same.all() else tile.frames[same]
             into, out = _overlap(image.shape[1:], shift)
-            for k, values in enumerate((x, x * x, noise, known)):
-                image[k][into] += values.sum(axis=0)[out]
+            for k, values in enumerate(self._pixel_sums(plan, frames, scale[same], kernels)):
+                image[k][into] += values[out]
+        return image
+
+    def _pixel_sums(
+        self, plan: _Plan, frames: NDArray[Any], scale: Float, kernels: Kernels
+    ) -> tuple[Float, Float, Float, Float]:
+        plain = kernels.measure(frames, sums=True, squares=True)
+        first, square, count = plain.get("sums", "squares", "valid")
+        if not self.normalize:
+            return first, square, plan.gain * first + self.read_variance * count, count
+        (scaled,) = kernels.measure(frames, sums=True, weights=1 / scale).get("sums")
+        twice = kernels.measure(frames, sums=True, squares=True, weights=scale**-2.0)
+        first, square, inverse = twice.get("sums", "squares", "valid")
+        return scaled, square, plan.gain * first + self.read_variance * inverse, count
 
     def again(self, plan: _Plan, parts: Parts) -> _Plan | None:
         """A second pass where only some positions count, which the first one has told."""
@@ -235,7 +248,7 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
         rings = RingMeans(mean[kept], square[kept], noise[kept], size)
         value, own = ring_variances(rings, np.ones((1, len(rings.mean))))
         spread = resampled(rings, self.samples, self.seed).std(axis=0, ddof=1)
-        image, image_noise = _image(parts["image"])
+        image, image_noise = _pixels(parts["image"])
         sectors, weights = self._sectors(image, cube, plan)
         around, sigma = _combined(sectors, weights)
         counting, _ = _combined(*self._sectors(image_noise, cube, plan))
@@ -323,7 +336,7 @@ def _overlap(shape: tuple[int, ...], shift: NDArray[np.int64]) -> tuple[Slices, 
     return into, out
 
 
-def _image(sums: Float) -> tuple[Float, Float]:
+def _pixels(sums: Float) -> tuple[Float, Float]:
     """Normalised variance of each pixel without noise, and that noise; NaN where unknown."""
     total, squares, noise, count = sums
     usable = (count > 1) & (total > 0)
