@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from py4DSTEM.core import scattering
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.simulate.atoms import atomic_numbers, scattering_factor_A
@@ -27,6 +29,7 @@ from py4DSTEM.simulate.scan import (
 __all__ = ["AmorphousTruth", "amorphous"]
 
 Float = NDArray[np.float64]
+Factors = Literal["screened", "tables"]
 _BOX_A = 40.0
 
 
@@ -98,6 +101,7 @@ def amorphous(
     energy_eV: float = 200e3,
     wander_px: float = 0.0,
     dose: float | None = 20_000,
+    factors: Factors = "screened",
     seed: Seed = 0,
 ) -> SimulatedScan[AmorphousTruth]:
     """Simulate nanodiffraction of a monatomic glass, with small crystals in it or without.
@@ -120,6 +124,9 @@ def amorphous(
         As in `strained_lattice`.
     dose : float, optional
         Electrons per pattern, on average (Poisson counts, uint16); None: noise-free float32.
+    factors : "screened" or "tables"
+        How an atom scatters: a screened Coulomb potential, good to ten or twenty per cent, or
+        `py4DSTEM.scattering_factor_A` (Mott-Bethe), which `pair_distribution` takes for granted.
     seed : int or Generator
 
     Returns
@@ -143,6 +150,8 @@ def amorphous(
     """
     scan_shape, Q_shape = shape_2d("scan_shape", scan_shape), shape_2d("Q_shape", Q_shape, 8)
     _check(element, packing, scattered)
+    if factors not in ("screened", "tables"):
+        raise ParameterError(f"factors are 'screened' or 'tables', not {factors!r}")
     positive(diameter_A=diameter_A, packing=packing, probe_size_A=probe_size_A)
     parameters = dict(locals())
     rng = np.random.default_rng(seed)
@@ -154,7 +163,7 @@ def amorphous(
     centers = np.zeros((0, 3))
     if crystals:
         atoms, centers = _with_crystals(atoms, element, crystals, crystal_radius_A, rng)
-    glass = _Glass.of(atoms, atomic_numbers()[element], probe_size_A, scattered)
+    glass = _Glass.of(atoms, _Atom(element, factors), probe_size_A, scattered)
     truth = glass.truth(Q_shape, 1.0 if dose is None else dose, calibration)
     if crystals:
         truth = replace(
@@ -257,20 +266,34 @@ def _structure_factor(q: Float, r: Float, g: Float, density: float) -> Float:
     return result
 
 
+@dataclass(frozen=True)
+class _Atom:
+    """An element, and how its scattering is known."""
+
+    element: str
+    factors: Factors
+
+    def factor_A(self, q: Float) -> Float:
+        """f(q) in Å."""
+        if self.factors == "tables":
+            return scattering.scattering_factor_A(self.element, q, "mott-bethe")
+        return scattering_factor_A(q, atomic_numbers()[self.element])
+
+
 @dataclass(frozen=True, eq=False)
 class _Glass:
     """Atoms in a box, and how the probe sees them."""
 
     atoms: Float
-    Z: int
+    atom: _Atom
     probe_size_A: float
     scattered: float
     r: Float
     g: Float
 
     @classmethod
-    def of(cls, atoms: Float, Z: int, probe_size_A: float, scattered: float) -> _Glass:
-        return cls(atoms, Z, probe_size_A, scattered, *_pair_distribution(atoms))
+    def of(cls, atoms: Float, atom: _Atom, probe_size_A: float, scattered: float) -> _Glass:
+        return cls(atoms, atom, probe_size_A, scattered, *_pair_distribution(atoms))
 
     @property
     def density(self) -> float:
@@ -284,7 +307,7 @@ class _Glass:
     def shape(self, q: Float) -> Float:
         """⟨I(q)⟩ per atom in the probe, before the dose: f² S."""
         structure = np.maximum(_structure_factor(q, self.r, self.g, self.density), 0)
-        result: Float = scattering_factor_A(q, self.Z) ** 2 * structure
+        result: Float = self.atom.factor_A(q) ** 2 * structure
         return result
 
     def truth(
@@ -299,7 +322,7 @@ class _Glass:
             q_A=q,
             intensity=dose * self.scattered * self.shape(q) / total,
             structure_factor=_structure_factor(q, self.r, self.g, self.density),
-            scattering_factor_A=scattering_factor_A(q, self.Z),
+            scattering_factor_A=self.atom.factor_A(q),
             r_A=self.r,
             g=self.g,
             density_A3=self.density,
@@ -354,7 +377,7 @@ def _speckle(glass: _Glass, qx: Float, qy: Float, rng: np.random.Generator) -> F
     q_squared = qx[:, None] ** 2 + qy[None, :] ** 2
     forward = np.exp(-q_squared / (4 * glass.beam_width_A**2))
     amplitude -= weights.sum() * forward  # what a uniform density would give: the direct beam
-    f = scattering_factor_A(np.sqrt(q_squared), glass.Z)
+    f = glass.atom.factor_A(np.sqrt(q_squared))
     speckle: Float = f**2 * np.abs(amplitude).astype(np.float64) ** 2
     return speckle
 
