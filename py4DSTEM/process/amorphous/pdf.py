@@ -71,7 +71,21 @@ class _Profiles:
 
 
 class PairDistribution(Analysis, kind="pair-distribution", version=1):
-    """Pair distribution function g(r) from radial profiles: background, transform, errors."""
+    """Pair distribution function g(r) from radial profiles: background, transform, errors.
+
+    ``S = 1 + (I − smooth)/(c⟨f⟩²)``, ``F = 2πq (S − 1)``, ``G(r) = 4 ∫ F w sin(2πqr) dq``,
+    ``g = 1 + G/(4πρr)`` (names as in doi:10.1107/S0021889800019993).  The smooth part is ``⟨f²⟩``
+    times a polynomial in q.  "low-r": its coefficients, and ``cρ``, are those for which
+    ``G + 4πρr`` is least below `r_min_A`, where no pairs are (what doi:10.1103/PhysRevB.65.174105
+    iterates, as one problem of least squares); "polynomial": for which F is least
+    (doi:10.1107/S0021889813005190).  g(r) does not depend on the scale; G, S and coordination do.
+    With `density_A3` the scale is that for which G has the slope ``−4πρ``.  Without, it is assumed
+    that at `q_max` all smooth intensity is single elastic scattering, which makes the coordination
+    too small by the share that is not.
+
+    Everything but the last division is linear in I, so that errors follow in closed form from
+    ``J C J`` with the covariance C of the intensities; they hold noise, not the assumptions.
+    """
 
     composition: str = Field(description="Elements and their shares, as Pd80Si20 or SiO2.")
     q_min: float | None = Field(
@@ -400,8 +414,7 @@ def pair_distribution(
     r_min_A : float, optional
         Distance below which there are no atoms; None: well below the first peak.
     rounds : int
-        Times that what remains in G(r) below `r_min_A` besides its line is transformed back and
-        taken away (Kaplow; doi:10.1103/PhysRev.138.A1336).
+        Times that what remains below it is taken away (doi:10.1103/PhysRev.138.A1336).
     noise : "counts" or "positions"
         What errors come from: counting statistics, or the differences between positions.
     gain : float
@@ -412,11 +425,8 @@ def pair_distribution(
         One result for each region; negative: in none.
     where : (Rx, Ry) bool, optional
         Positions that count.
-    step_px : float
-        Distance between rings in detector pixels, where a scan or pattern is given.
-    mask : Detector or (Qx, Qy) array, optional
-        Detector pixels that count: those with a weight of at least one half.
-    options : RunOptions, optional
+    step_px, mask, options
+        As for `radial_profiles`, where a scan or pattern is given.
 
     Returns
     -------
@@ -435,18 +445,7 @@ def pair_distribution(
 
     Notes
     -----
-    ``S = 1 + (I − smooth)/(c⟨f⟩²)``, ``F = 2πq (S − 1)``, ``G(r) = 4 ∫ F w sin(2πqr) dq``,
-    ``g = 1 + G/(4πρr)`` (names as in doi:10.1107/S0021889800019993).  The smooth part is ``⟨f²⟩``
-    times a polynomial in q.  "low-r": its coefficients, and ``cρ``, are those for which
-    ``G + 4πρr`` is least below `r_min_A`, where no pairs are (what doi:10.1103/PhysRevB.65.174105
-    iterates, as one problem of least squares); "polynomial": for which F is least
-    (doi:10.1107/S0021889813005190).  g(r) does not depend on the scale; G, S and coordination do.
-    With `density_A3` the scale is that for which G has the slope ``−4πρ``.  Without, it is assumed
-    that at `q_max` all smooth intensity is single elastic scattering, which makes the coordination
-    too small by the share that is not.
-
-    Everything but the last division is linear in I, so that errors follow in closed form from
-    ``J C J`` with the covariance C of the intensities; they hold noise, not the assumptions.
+    Formulas and assumptions are those of `PairDistribution`.
 
     Examples
     --------
@@ -457,27 +456,14 @@ def pair_distribution(
     >>> bool(abs(found.first_peak().r_A - 2.5) < 0.1)
     True
     """
-    weights = mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
     analysis = PairDistribution(
-        composition=str(Composition.parse(composition)),
-        q_min=q_min,
-        q_max=q_max,
-        background=background,
-        order=order,
-        damping=damping,
-        density_A3=density_A3,
-        r_max_A=r_max_A,
-        r_step_A=r_step_A,
-        r_min_A=r_min_A,
-        rounds=rounds,
-        noise=noise,
-        gain=gain,
-        per=per,
-        labels=_rows("labels", labels, int),
-        where=_rows("where", where, bool),
+        composition=str(Composition.parse(composition)), q_min=q_min, q_max=q_max,
+        background=background, order=order, damping=damping, density_A3=density_A3,
+        r_max_A=r_max_A, r_step_A=r_step_A, r_min_A=r_min_A, rounds=rounds, noise=noise, gain=gain,
+        per=per, labels=_rows("labels", labels, int), where=_rows("where", where, bool),
         step_px=step_px,
-        mask=weights,
-    )
+        mask=mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask)),
+    )  # fmt: skip
     return analysis.apply(source, options)
 
 
