@@ -22,6 +22,7 @@ from py4DSTEM.process.phase.ptychography.planes import (
     to_object,
     to_spectra,
 )
+from py4DSTEM.process.phase.ptychography.refine import with_smooth_phase
 from py4DSTEM.process.phase.ptychography.settings import ObjectSettings, ProbeSettings
 
 __all__ = [
@@ -153,6 +154,11 @@ def probe_parts(settings: ProbeSettings, optics: Optics, first: Complex) -> list
         known = np.sqrt((np.abs(sp_fft.fft2(first)) ** 2).sum(axis=0)).astype(np.float32)
         share = settings.fix_probe_modulus
         parts.append(lambda modes: with_modulus(modes, known, share))
+    if settings.smooth_probe_phase > 0:
+        much = settings.smooth_probe_phase
+        parts.append(
+            lambda modes: np.stack([with_smooth_phase(modes[0], optics, much), *modes[1:]])
+        )
     return parts
 
 

@@ -1,4 +1,5 @@
-"""Where each pattern looks: windows in the object, and the fraction of a pixel that is left."""
+"""Where each pattern looks: windows in the object, the fraction of a pixel that is left, and how
+the beam goes on from slice to slice."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from py4DSTEM.errors import ParameterError
 from py4DSTEM.kernels.fft import padded
 from py4DSTEM.process.phase.optics import Optics
 
-__all__ = ["Geometry"]
+__all__ = ["Geometry", "affine_part", "turned_by"]
 
 Float = NDArray[np.float64]
 F32 = NDArray[np.float32]
@@ -32,6 +33,10 @@ class Geometry:
     corner_A : (2,) float64
         Where pixel (0, 0) of the object lies from scan position (0, 0), detector axes.
     R_shape : (int, int)
+    slice_A : float
+        From one slice to the next; 0 where there is one.
+    tilt_rad : (float, float)
+        Columns run along ``(tilt_x, tilt_y, 1)``, detector axes.
     """
 
     positions_px: Float
@@ -40,6 +45,8 @@ class Geometry:
     sampling_A: tuple[float, float]
     corner_A: Float
     R_shape: tuple[int, int]
+    slice_A: float = 0.0
+    tilt_rad: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
     def of(
@@ -79,6 +86,10 @@ class Geometry:
         high = np.array(self.object_shape) - np.array(self.window) + half - 1
         return replace(self, positions_px=np.clip(positions_px, half, high))
 
+    def sliced(self, slice_A: float, tilt_rad: tuple[float, float] = (0.0, 0.0)) -> Geometry:
+        """The same with slices so far apart, and columns so tilted in detector axes."""
+        return replace(self, slice_A=float(slice_A), tilt_rad=tilt_rad)
+
     @property
     def corners(self) -> NDArray[np.int64]:
         """First pixel of each window, (P, 2)."""
@@ -103,11 +114,40 @@ class Geometry:
 
     def covered(self) -> NDArray[np.bool_]:
         """Pixels of the object between the outermost positions, (rows, columns)."""
+        covered = np.zeros(self.object_shape, bool)
+        covered[self.middle] = True
+        return covered
+
+    @property
+    def middle(self) -> tuple[slice, slice]:
+        """Rows and columns of the object between the outermost positions."""
         first = np.floor(self.positions_px.min(axis=0)).astype(int)
         last = np.ceil(self.positions_px.max(axis=0)).astype(int) + 1
-        covered = np.zeros(self.object_shape, bool)
-        covered[first[0] : last[0], first[1] : last[1]] = True
-        return covered
+        return slice(first[0], last[0]), slice(first[1], last[1])
+
+
+def affine_part(first: Float, last: Float) -> Float:
+    """The matrix (2, 2) that takes points (P, 2) to others best, their means apart.
+
+    >>> at = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+    >>> (affine_part(at, 3.0 + at @ np.diag([1.1, 0.9])).round(3) + 0.0).tolist()
+    [[1.1, 0.0], [0.0, 0.9]]
+    """
+    a, b = first - first.mean(axis=0), last - last.mean(axis=0)
+    matrix: Float = np.linalg.lstsq(a, b, rcond=None)[0].T
+    return matrix
+
+
+def turned_by(matrix: Float) -> float:
+    """The rotation in a matrix (rad, x towards y), what is left being symmetric.
+
+    >>> c, s = np.cos(0.2), np.sin(0.2)
+    >>> round(turned_by(np.array([[c, -s], [s, c]]) @ np.diag([1.1, 0.9])), 6)
+    0.2
+    """
+    left, _, right = np.linalg.svd(matrix)
+    turn = left @ right
+    return float(np.arctan2(turn[1, 0], turn[0, 0]))
 
 
 def _ramps(n: int, shift: Float) -> F32:

@@ -67,6 +67,7 @@ def _again(result: PtychographyResult) -> Ptychography:
         raise ParameterError("the history of the result does not tell how it was made")
     known = dict(last.parameters)
     known |= {"refine_positions": "no", "iterations": max(len(result.errors), 1)}
+    known |= {"refine_tilt": False, "tilt_rad": result.tilt_rad}
     return Ptychography(**known)
 
 

@@ -191,14 +191,16 @@ def model_intensities(result: PtychographyResult, chosen: NDArray[np.int64]) -> 
     kx, ky = np.fft.fftfreq(n0)[:, None], np.fft.fftfreq(n1)[None]
     spectrum = np.fft.fft2(result.probe)
     optics = result.optics
-    k2 = sum(k**2 for k in optics.k())
-    flight = np.exp(-1j * np.pi * optics.wavelength_A * result.slice_thickness_A * k2)
+    x, y = optics.k()
+    tilt = optics.to_detector() @ np.array(result.tilt_rad)
+    bent = optics.wavelength_A * (x**2 + y**2) - 2 * (x * tilt[0] + y * tilt[1])
+    flight = np.exp(-1j * np.pi * result.slice_thickness_A * bent)
     out = np.empty((len(chosen), n0, n1))
-    for number, ((x, y), (fx, fy)) in enumerate(zip(first, at - np.rint(at), strict=True)):
+    for number, ((i, j), (fx, fy)) in enumerate(zip(first, at - np.rint(at), strict=True)):
         wave = np.fft.ifft2(spectrum * np.exp(-2j * np.pi * (kx * fx + ky * fy)))
         for s, slice_ in enumerate(result.object):
             wave = wave if s == 0 else np.fft.ifft2(np.fft.fft2(wave) * flight)
-            wave = wave * slice_[x : x + n0, y : y + n1]
+            wave = wave * slice_[i : i + n0, j : j + n1]
         out[number] = (np.abs(np.fft.fft2(wave)) ** 2).sum(axis=0)
     return out
 

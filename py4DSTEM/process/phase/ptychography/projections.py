@@ -12,6 +12,7 @@ from scipy import fft as sp_fft
 from py4DSTEM.errors import MemoryBudgetError, ParameterError
 from py4DSTEM.process.phase.ptychography.engines import SHARES, Wave
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
+from py4DSTEM.process.phase.ptychography.patterns import are_electrons
 from py4DSTEM.process.phase.ptychography.planes import (
     from_object,
     from_spectra,
@@ -25,6 +26,9 @@ from py4DSTEM.stream.parallel import in_threads
 __all__ = ["ProjectionSteps"]
 
 Complex = NDArray[np.complex64]
+SOFT = 16.0
+"""How much the waves that come in weigh against counts of electrons, whose roots alone are too
+small: a phase of 0.65 of its height, not 0.37, from 10 000 electrons per pattern."""
 GROUP = 16
 """Positions whose waves are transformed together: they fit into the cache."""
 
@@ -44,6 +48,9 @@ class ProjectionSteps:
         First iteration that changes the probe.
     probe_step : float
         0 keeps the probe; otherwise it is what P_O finds.
+    poisson : float
+        Above 0, where counts are electrons, P_F is the proximal map of their likelihood: moduli a
+        from b and counts n that make ``a² − n ln a² + w (a − b)² / 2`` least, w = 16 times it.
 
     References
     ----------
@@ -53,6 +60,7 @@ class ProjectionSteps:
     relaxation: float = 0.8
     probe_from: int = 1
     probe_step: float = 0.5
+    poisson: float = 0.0
 
     def update(self, wave: Wave, iteration: int) -> tuple[Wave, float]:
         """One round of projections; the error is that of the object and probe that came in."""
@@ -77,6 +85,7 @@ class ProjectionSteps:
     def _reflected(self, wave: Wave, object_: Complex, probe: Complex) -> Complex:
         """``2 P_F x − x``; the exit waves become ``β x + (1 − 2β) P_F x``."""
         exits, beta = _kept(wave), np.float32(self.relaxation)
+        soft = SOFT * self.poisson if are_electrons(wave.model.amplitudes) else 0.0
         reflected = np.empty_like(exits)
 
         def work(chosen: NDArray[np.int64]) -> None:
@@ -86,7 +95,7 @@ class ProjectionSteps:
                 modulus = np.sqrt((np.abs(model) ** 2).sum(axis=1))
                 miss = np.where(known < 0, 0, known - modulus)
                 wave.errors[some] = (miss.astype(np.float64) ** 2).sum(axis=(1, 2))
-                moduli = _with_moduli(exits[some], known)
+                moduli = _with_moduli(exits[some], known, np.float32(soft))
                 reflected[some] = 2 * moduli - exits[some]
                 exits[some] = beta * exits[some] + (1 - 2 * beta) * moduli
 
@@ -157,12 +166,15 @@ def _products(
     return products
 
 
-def _with_moduli(exits: Complex, known: NDArray[np.float32]) -> Complex:
-    """P_F: the waves with the measured moduli, (n, modes, n0, n1)."""
+def _with_moduli(exits: Complex, known: NDArray[np.float32], soft: np.float32) -> Complex:
+    """P_F: the waves with the measured moduli, (n, modes, n0, n1), or near what they are."""
     far = sp_fft.fft2(exits)
     modulus = np.sqrt((np.abs(far) ** 2).sum(axis=1))
-    factor = np.where(known < 0, 1, known / np.maximum(modulus, np.float32(1e-12)))
-    waves: Complex = sp_fft.ifft2(far * factor[:, None])
+    pulled = soft * modulus
+    root = np.sqrt(pulled**2 + 8 * (2 + soft) * np.maximum(known, 0) ** 2)
+    wanted = (pulled + root) / (2 * (2 + soft))
+    factor = np.where(known < 0, 1, wanted / np.maximum(modulus, np.float32(1e-12)))
+    waves: Complex = sp_fft.ifft2(far * factor[:, None].astype(np.float32))
     return waves
 
 

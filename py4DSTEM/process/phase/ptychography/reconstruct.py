@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import warnings
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from py4DSTEM.core.aberrations import Aberrations
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.errors import ParameterError, ShapeError
+from py4DSTEM.errors import ParameterError, Py4DSTEMWarning, ShapeError
 from py4DSTEM.kernels.fft import make_plan
 from py4DSTEM.kernels.ptycho import Model, State
 from py4DSTEM.process.phase.optics import Optics
@@ -20,8 +22,13 @@ from py4DSTEM.process.phase.ptychography.array_steps import ArraySteps
 from py4DSTEM.process.phase.ptychography.arrays import namespace
 from py4DSTEM.process.phase.ptychography.constraints import Constraints, orthogonal
 from py4DSTEM.process.phase.ptychography.engines import GradientSteps, PositionSteps, Wave
-from py4DSTEM.process.phase.ptychography.geometry import Geometry
-from py4DSTEM.process.phase.ptychography.patterns import Patterns, read_patterns
+from py4DSTEM.process.phase.ptychography.geometry import Geometry, affine_part, turned_by
+from py4DSTEM.process.phase.ptychography.pace import moved
+from py4DSTEM.process.phase.ptychography.patterns import (
+    Patterns,
+    are_electrons,
+    read_patterns,
+)
 from py4DSTEM.process.phase.ptychography.planes import (
     from_object,
     from_spectra,
@@ -31,6 +38,7 @@ from py4DSTEM.process.phase.ptychography.planes import (
 )
 from py4DSTEM.process.phase.ptychography.projections import ProjectionSteps
 from py4DSTEM.process.phase.ptychography.refine import Positions, with_positions
+from py4DSTEM.process.phase.ptychography.refine_tilt import Tilts
 from py4DSTEM.process.phase.ptychography.result import PtychographyResult
 from py4DSTEM.process.phase.ptychography.settings import (
     IterationSettings,
@@ -48,6 +56,9 @@ from py4DSTEM.process.phase.ptychography.start import (
 from py4DSTEM.solve.driver import Solution, Solver, Stop, iterate
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
+
+if TYPE_CHECKING:
+    from py4DSTEM.process.phase.ptychography.search import OpticsSearch
 
 __all__ = ["Ptychography", "ptychography"]
 
@@ -68,16 +79,17 @@ class Problem:
     patterns: Patterns
     geometry: Geometry
     aberrations: Aberrations
-    slice_thickness_A: float
     poisson: float
     few: float = 0.0
     """Electrons that are next to nothing, where counts are electrons."""
+    notes: tuple[str, ...] = ()
+    """What is doubtful about the start."""
 
     def model(self) -> Model:
         """For the kernels."""
         n0, n1 = self.patterns.shape
         ramps = self.geometry.ramps()
-        wave = flight(self.patterns, self.slice_thickness_A)
+        wave = flight(self.patterns, self.geometry.slice_A, self.geometry.tilt_rad)
         floor = _floor(self.patterns, self.few)
         return Model(
             make_plan(n0),
@@ -148,16 +160,19 @@ class Ptychography(
             raise ShapeError(
                 f"ptychography needs overlap in two directions, not a scan of {cube.R_shape}"
             )
-        if self.slices > 1 and self.slice_thickness_A is None:
+        known = start is not None and len(start.object) == self.slices
+        if self.slices > 1 and self.slice_thickness_A is None and not known:
             raise ParameterError("several slices need slice_thickness_A, from one to the next")
         if self.slices > 1 and self.method in ("dm", "raar"):
             raise ParameterError("projections know one slice: several need gradient or epie")
-        known, aberrations = self.calibrated(cube, options, start)
-        optics = Optics.of(known, cube.Q_shape)
-        _check_sampling(optics, aberrations)
+        if self.slices == 1 and self.refine_tilt:
+            raise ParameterError("a tilt is that of several slices: give slices")
         seen = None if mask is None else np.asarray(mask, bool)
         if seen is not None and seen.shape != cube.Q_shape:
             raise ShapeError(f"a mask is {cube.Q_shape}, True where measured, not {seen.shape}")
+        calibration, aberrations, notes = self.calibrated(cube, options, start, seen)
+        optics = Optics.of(calibration, cube.Q_shape)
+        _check_sampling(optics, aberrations)
         kept = None if folder is None else Path(folder)
         patterns = read_patterns(cube, optics, mask=seen, folder=kept, options=options)
         given = None if positions_A is None else np.asarray(positions_A, dtype=np.float64)
@@ -165,31 +180,69 @@ class Ptychography(
             geometry = _same_grid(start, patterns, cube.R_shape)
         else:
             geometry = Geometry.of(patterns.optics, cube.R_shape, given)
-        thickness = (self.slice_thickness_A or 0.0) if self.slices > 1 else 0.0
+        if self.slices > 1:
+            geometry = geometry.sliced(*self._flight(patterns.optics, start))
         few = FLOOR_OF_COUNTS[self.method]
-        return Problem(patterns, geometry, aberrations, thickness, self.poisson, few)
+        return Problem(patterns, geometry, aberrations, self.poisson, few, notes)
+
+    def _flight(
+        self, optics: Optics, start: PtychographyResult | None
+    ) -> tuple[float, tuple[float, float]]:
+        """Distance of slices and tilt in detector axes; those of a start where none are given."""
+        known = None if start is None or len(start.object) != self.slices else start
+        thickness, tilt = self.slice_thickness_A, self.tilt_rad
+        if known is not None:
+            thickness = known.slice_thickness_A if thickness is None else thickness
+            tilt = known.tilt_rad if tilt == (0.0, 0.0) else tilt
+        x, y = optics.to_detector() @ np.array(tilt)
+        return float(thickness or 0.0), (float(x), float(y))
 
     def calibrated(
-        self, cube: Cube, options: RunOptions | None, start: PtychographyResult | None
-    ) -> tuple[Calibration, Aberrations]:
-        """Calibration with rotation and flip, and aberrations, measured where not known."""
+        self,
+        cube: Cube,
+        options: RunOptions | None,
+        start: PtychographyResult | None,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> tuple[Calibration, Aberrations, tuple[str, ...]]:
+        """Calibration with rotation and flip, and aberrations, measured where not known; doubts."""
         known = cube.calibration
         if start is not None:
             there = start.optics
             turned = known.replace(rotation_rad=there.rotation_rad, flip=there.flip)
-            return turned, start.aberrations
+            return turned, start.aberrations, ()
         rotation = known.rotation_rad if self.rotation_rad is None else self.rotation_rad
         flip = known.flip if self.flip is None else self.flip
         defocus = self.defocus_A
+        notes: tuple[str, ...] = ()
         if rotation is None or defocus is None:
-            from py4DSTEM.process.phase.parallax import parallax
-
-            measured = parallax(cube, options=options)
-            defocus = measured.aberrations.defocus_A if defocus is None else defocus
-            if rotation is None:
-                rotation, flip = measured.rotation_rad, measured.flip
+            found = self._searched(cube, options, mask)
+            rotation, flip, notes = found.rotation_rad, found.flip, found.notes
+            # The first slice stands for the middle of its slab.
+            defocus = found.defocus_A + self._depth_A / 2 if defocus is None else defocus
+        for note in notes:
+            warnings.warn(f"ptychography: {note}", Py4DSTEMWarning, stacklevel=2)
         aberrations = Aberrations({"C10": -defocus, **self.aberrations})
-        return known.replace(rotation_rad=rotation, flip=bool(flip)), aberrations
+        return known.replace(rotation_rad=rotation, flip=bool(flip)), aberrations, notes
+
+    @property
+    def _depth_A(self) -> float:
+        """From the first slice to the last."""
+        return (self.slices - 1) * (self.slice_thickness_A or 0.0)
+
+    def _searched(
+        self, cube: Cube, options: RunOptions | None, mask: NDArray[np.bool_] | None
+    ) -> OpticsSearch:
+        from py4DSTEM.process.phase.ptychography.search import SearchOptics  # which tries with this
+
+        thickness = self.slices * (self.slice_thickness_A or 0.0) if self.slices > 1 else None
+        middle = None if self.defocus_A is None else self.defocus_A - self._depth_A / 2
+        search = SearchOptics(
+            defocus_sign=0.0 if middle is None else float(np.sign(middle)),
+            rotation_rad=self.rotation_rad,
+            flip=self.flip,
+            thickness_A=thickness,
+        )
+        return search.apply(cube, options, mask=mask)
 
     def start(self, problem: Problem, vacuum: ArrayLike | None = None) -> Wave:
         """The first object and probe."""
@@ -206,7 +259,7 @@ class Ptychography(
     def solver(self, problem: Problem, wave: Wave) -> Solver[Wave]:
         """Steps, and all that follows each of them."""
         optics = problem.patterns.optics
-        thickness = problem.slice_thickness_A
+        thickness = problem.geometry.slice_A
         first = from_spectra(wave.planes.probe, problem.patterns.shape)
         constraints = Constraints.of(
             self, self, optics, slice_thickness_A=thickness, first_probe=first
@@ -221,8 +274,17 @@ class Ptychography(
                 self.positions_from,
                 self.positions_every,
             )
-        alone = not constraints.active and positions is None
-        return Rounds(self._steps(alone=alone), constraints, positions, problem.patterns.power)
+        tilts = self._tilts(problem)
+        alone = not constraints.active and positions is None and tilts is None
+        power = problem.patterns.power
+        shrink = self.shrink if self.method in ("gradient", "epie") else 1.0
+        return Rounds(self._steps(alone=alone), constraints, positions, tilts, power, shrink)
+
+    def _tilts(self, problem: Problem) -> Tilts | None:
+        """What moves the tilt, where it is sought."""
+        if not self.refine_tilt:
+            return None
+        return Tilts(problem.patterns, self.identical_slices, self.tilt_from, self.tilt_every)
 
     def _steps(self, *, alone: bool = True) -> Steps:
         """Steps of the method; `alone` says that nothing else changes the state between them."""
@@ -245,7 +307,7 @@ class Ptychography(
         if self.method == "epie":
             return PositionSteps(blend=self.blend, **common)
         beta = 1.0 if self.method == "dm" else self.relaxation
-        return ProjectionSteps(beta, common["probe_from"], self.probe_step)
+        return ProjectionSteps(beta, common["probe_from"], self.probe_step, self.poisson)
 
     def _elsewhere(self) -> tuple[Any, Any] | None:
         """Array library and precision; None: the compiled kernels do it."""
@@ -266,6 +328,12 @@ class Ptychography(
         modes, _ = orthogonal(modes)
         power = (np.abs(modes) ** 2).sum(axis=(1, 2))
         optics = patterns.optics
+        if self.refine_positions != "no":
+            optics = _as_moved(optics, geometry)
+        tilts = self._tilts(problem)
+        sigma = (0.0, 0.0) if tilts is None else tilts.sigma(solved.state)
+        back = optics.to_detector().T
+        tilt, spread = back @ np.array(geometry.tilt_rad), np.sqrt(back**2 @ np.square(sigma))
         return PtychographyResult(
             object=from_object(solved.state.planes.object),
             probe=modes[np.argsort(-power)].astype(np.complex64),
@@ -275,13 +343,16 @@ class Ptychography(
             status=solved.status,
             reason=solved.reason,
             aberrations=problem.aberrations,
-            slice_thickness_A=problem.slice_thickness_A,
+            slice_thickness_A=geometry.slice_A,
             position_errors=_shares_of(solved.state.errors, patterns.counts, cube.R_shape),
             optics=optics,
             calibration=cube.calibration.replace(
                 rotation_rad=optics.rotation_rad, flip=optics.flip
             ),
             history=self.history(cube.history if start is None else start.history),
+            notes=(*problem.notes, *patterns.notes),
+            tilt_rad=(float(tilt[0]), float(tilt[1])),
+            tilt_sigma_rad=(float(spread[0]), float(spread[1])),
         )
 
 
@@ -295,14 +366,28 @@ class Rounds:
     steps: Steps
     constraints: Constraints
     positions: Positions | None
+    tilts: Tilts | None
     power: float
+    shrink: float = 1.0
 
     def update(self, state: Wave, iteration: int) -> tuple[Wave, float]:
         """One round."""
+        # Where positions began: a part of the object that stays the same while they move.
+        first = state.geometry if self.positions is None else self.positions.first
+        middle = (..., *first.middle)
+        before = state.planes.object[middle].copy()
         wave, error = self.steps.update(state, iteration)
         wave = self.constraints.apply(wave, iteration)
+        if not np.isfinite(wave.planes.object).all() or not np.isfinite(wave.planes.probe).all():
+            # The error is that of the state before: of what this step made, say so at once.
+            return wave, math.inf
+        if self.shrink < 1:
+            move = moved(before, wave.planes.object[middle])
+            wave = replace(wave, pace=wave.pace.after(move, error, self.shrink))
         if self.positions is not None and self.positions.due(iteration):
             wave = with_positions(wave, self.positions.moved(wave))
+        if self.tilts is not None and self.tilts.due(iteration):
+            wave = self.tilts.moved(wave)
         return wave, error / self.power
 
     def kept(self, state: Wave) -> Wave:
@@ -319,11 +404,7 @@ def _wave(problem: Problem, object_: NDArray[Any], probe: NDArray[Any]) -> Wave:
 def _floor(patterns: Patterns, few: float) -> float:
     """What is added to intensities; more where counts are electrons than where they are not."""
     least = FLOOR * patterns.power / patterns.amplitudes.size
-    some = patterns.amplitudes[:: max(1, len(patterns.amplitudes) // 16)].astype(np.float64)
-    counts = np.square(np.maximum(some, 0))
-    whole = np.abs(counts - np.rint(counts)) < 1e-3 + 1e-5 * counts
-    electrons = bool(whole.all()) and counts.max() >= 1
-    return max(least, few) if electrons else least
+    return max(least, few) if are_electrons(patterns.amplitudes) else least
 
 
 def _shares_of(
@@ -333,6 +414,16 @@ def _shares_of(
     known = counts > 0
     shares = np.where(known, errors / np.where(known, counts, 1.0), np.nan)
     return shares.reshape(R_shape)
+
+
+def _as_moved(optics: Optics, geometry: Geometry) -> Optics:
+    """With the rotation that the positions have now, which is no matter of the scan's shape."""
+    there = geometry.positions_px * np.array(geometry.sampling_A)
+    first = optics.positions_A(geometry.R_shape).reshape(-1, 2)
+    turn = turned_by(affine_part(first, there))
+    # To the detector is the way back, and an exchange of axes turns it round.
+    rotation = optics.rotation_rad + (turn if optics.flip else -turn)
+    return replace(optics, rotation_rad=math.remainder(rotation, 2 * math.pi))
 
 
 def _same_grid(start: PtychographyResult, patterns: Patterns, R_shape: tuple[int, int]) -> Geometry:
@@ -434,11 +525,12 @@ def ptychography(
         Progress, cancel (gives what was reached), workers.
     **more
         Of the iteration: aberrations, rotation_rad, flip, batch, object_step, probe_step,
-        probe_from, momentum, blend, relaxation, poisson, tolerance, seed, device, precision.  Of
-        the object: object_type, max_amplitude, positivity, tv_weight, low_pass_A, high_pass_A,
-        blur_A, kz_weight, identical_slices, object_every.  Of the probe: probe_radius_A,
-        probe_aperture, fix_probe_modulus, center_probe.  Of positions: refine_positions,
-        positions_from, positions_every, max_move_A.  `Ptychography` describes each.
+        probe_from, momentum, shrink, blend, relaxation, poisson, tolerance, seed, device,
+        precision.  Of the object: object_type, max_amplitude, positivity, tv_weight, low_pass_A,
+        high_pass_A, blur_A, kz_weight, identical_slices, object_every.  Of the probe:
+        probe_radius_A, probe_aperture, fix_probe_modulus, smooth_probe_phase, center_probe.  Of
+        positions: refine_positions, positions_from, positions_every, max_move_A.  Of slices:
+        tilt_rad, refine_tilt, tilt_from, tilt_every.  `Ptychography` describes each.
 
     Returns
     -------

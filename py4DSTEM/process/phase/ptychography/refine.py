@@ -16,11 +16,14 @@ from py4DSTEM.process.phase.ptychography.engines import SHARES, Wave
 from py4DSTEM.process.phase.ptychography.geometry import Geometry
 from py4DSTEM.stream.parallel import in_threads
 
-__all__ = ["Positions", "fit_aberrations"]
+__all__ = ["Positions", "fit_aberrations", "with_smooth_phase"]
 
 Float = NDArray[np.float64]
 PROBE_PX = 0.125
 """By how much a position is moved to see how its gradient changes."""
+_ORDERS = ("C10", "C12", "C21", "C23", "C30")
+FOR_ALL = 400
+"""Positions that tell of all, where these move together: four numbers are sought."""
 LONGEST_PX = 0.5
 """A single move goes no further: the error is a parabola only nearby."""
 
@@ -56,14 +59,17 @@ class Positions:
 
     def moved(self, wave: Wave) -> Geometry:
         """Geometry with better positions; their mean stays, which object and probe share."""
-        moves, bends = newton_moves(wave.model, wave.planes, wave.geometry)
-        away = wave.geometry.positions_px + moves - self.first.positions_px
+        chosen = np.arange(len(self.first.positions_px))
+        if self.kind == "affine" and len(chosen) > FOR_ALL:
+            chosen = np.sort(np.random.default_rng(0).permutation(len(chosen))[:FOR_ALL])
+        moves, bends = newton_moves(wave.model, wave.planes, wave.geometry, chosen)
+        away = wave.geometry.positions_px[chosen] + moves - self.first.positions_px[chosen]
         away -= away.mean(axis=0)
         # What is minimised is half the logarithm of a likelihood if counts are electrons; what the
         # errors exceed or miss of those of electrons tells how far they are not.
         information = 2 * bends * self.expected / max(float(wave.errors.sum()), 1e-30)
         if self.kind == "affine":
-            wanted: Float = affine(self.first.positions_px, away, information)
+            wanted: Float = affine(self.first.positions_px, chosen, away, information)
         else:
             wanted = shrunk(away, information)
         length = np.linalg.norm(wanted * np.array(self.first.sampling_A), axis=1, keepdims=True)
@@ -71,17 +77,19 @@ class Positions:
         return self.first.moved(self.first.positions_px + share * wanted)
 
 
-def newton_moves(model: Model, planes: State, geometry: Geometry) -> tuple[Float, Float]:
-    """How far each position should move, (P, 2) px, and second derivatives (P, 2, 2).
+def newton_moves(
+    model: Model, planes: State, geometry: Geometry, chosen: NDArray[np.int64]
+) -> tuple[Float, Float]:
+    """How far chosen positions should move, (n, 2) px, and second derivatives (n, 2, 2).
 
     A Newton step of what is minimised, with second derivatives from gradients an eighth of a pixel
     away; where they are those of no minimum, or where a pattern has hardly any structure, the step
     is short and downhill.
     """
-    middle = slopes_at(model, planes, geometry, (0.0, 0.0))
+    middle = slopes_at(model, planes, geometry, chosen, (0.0, 0.0))
     bends = np.empty((len(middle), 2, 2))
-    bends[:, 0] = slopes_at(model, planes, geometry, (PROBE_PX, 0.0)) - middle
-    bends[:, 1] = slopes_at(model, planes, geometry, (0.0, PROBE_PX)) - middle
+    bends[:, 0] = slopes_at(model, planes, geometry, chosen, (PROBE_PX, 0.0)) - middle
+    bends[:, 1] = slopes_at(model, planes, geometry, chosen, (0.0, PROBE_PX)) - middle
     bends = (bends + bends.swapaxes(1, 2)) / (2 * PROBE_PX)
     values, axes = np.linalg.eigh(bends)
     values = np.maximum(np.abs(values), 0.2 * np.median(np.abs(values)) + 1e-30)
@@ -104,29 +112,34 @@ def shrunk(away: Float, information: Float) -> Float:
 
 
 def slopes_at(
-    model: Model, planes: State, geometry: Geometry, shift_px: tuple[float, float]
+    model: Model,
+    planes: State,
+    geometry: Geometry,
+    chosen: NDArray[np.int64],
+    shift_px: tuple[float, float],
 ) -> Float:
-    """Derivatives of what is minimised if positions were so far from where they are, (P, 2)."""
+    """Derivatives of what is minimised if positions were so far from where they are, (n, 2)."""
     ramps_x, ramps_y = geometry.shifted_ramps(shift_px)
     moved = model._replace(ramps_x=ramps_x, ramps_y=ramps_y)
-    shares = np.array_split(np.arange(len(model.corners)), SHARES)
+    shares = np.array_split(chosen, SHARES)
     found = in_threads(
-        lambda chosen: run_positions(moved, planes, chosen).positions,
+        lambda part: run_positions(moved, planes, part).positions,
         [share for share in shares if len(share)],
     )
     slopes: Float = np.concatenate(found)
     return slopes
 
 
-def affine(first: Float, away: Float, information: Float) -> Float:
-    """The scale, shear and rotation of the first positions that explain moves best, (P, 2)."""
-    at = first - first.mean(axis=0)
+def affine(first: Float, chosen: NDArray[np.int64], away: Float, information: Float) -> Float:
+    """The scale, shear and rotation of all first positions, (P, 2), that explain moves of some."""
+    at = first - first[chosen].mean(axis=0)
     table = np.zeros((len(at), 2, 4))
     table[:, 0, :2], table[:, 1, 2:] = at, at
-    matrix = np.einsum("pia,pij,pjb->ab", table, information, table)
-    vector = np.einsum("pia,pij,pj->a", table, information, away)
+    some = table[chosen]
+    matrix = np.einsum("pia,pij,pjb->ab", some, information, some)
+    vector = np.einsum("pia,pij,pj->a", some, information, away)
     fitted: Float = table @ np.linalg.lstsq(matrix, vector, rcond=None)[0]
-    return fitted
+    return np.asarray(fitted - fitted.mean(axis=0), np.float64)
 
 
 # ---- aberrations ---------------------------------------------------------------------------------
@@ -134,7 +147,7 @@ def fit_aberrations(
     probe: NDArray[np.complexfloating[Any, Any]],
     optics: Optics,
     start: Aberrations,
-    names: tuple[str, ...] = ("C10", "C12", "C21", "C23", "C30"),
+    names: tuple[str, ...] = _ORDERS,
 ) -> tuple[Aberrations, float]:
     """The aberrations of a probe, from the phase of its strongest mode in the aperture.
 
@@ -161,6 +174,36 @@ def fit_aberrations(
     if probe.shape != optics.Q_shape:
         raise ParameterError(f"the probe is {optics.Q_shape}, not {probe.shape}")
     spectrum = np.fft.fft2(np.fft.ifftshift(probe))
+    values, known, _, left = _explained(spectrum, optics, start, names)
+    return Aberrations.from_cartesian({**known, **values}), left
+
+
+def with_smooth_phase(
+    probe: NDArray[np.complex64], optics: Optics, share: float
+) -> NDArray[np.complex64]:
+    """A probe whose phase in the aperture is (a share of the way to) that of aberrations.
+
+    Parameters
+    ----------
+    probe : (n0, n1) complex64
+        In real space, centred on pixel (n0 // 2, n1 // 2).
+    optics : Optics
+    share : float
+        1: C10, C12, C21, C23, C30, a constant and a shift are all that is left of the phase.
+    """
+    spectrum = np.fft.fft2(np.fft.ifftshift(probe))
+    # The phases of a probe that fits into its window differ by less than half a turn from pixel to
+    # pixel, so that they are followed from no aberrations at all.
+    *_, rest, _ = _explained(spectrum, optics, Aberrations({}), _ORDERS)
+    spectrum = spectrum * np.exp(-1j * share * rest)
+    smooth: NDArray[np.complex64] = np.fft.fftshift(np.fft.ifft2(spectrum)).astype(np.complex64)
+    return smooth
+
+
+def _explained(
+    spectrum: NDArray[np.complex128], optics: Optics, start: Aberrations, names: tuple[str, ...]
+) -> tuple[dict[Any, float], dict[Any, float], Float, float]:
+    """Fitted parts, others, what is left of the phase in the aperture (0 beside it), its rms."""
     kx, ky = optics.k()
     x, y = np.broadcast_arrays(optics.wavelength_A * kx, optics.wavelength_A * ky)
     inside = np.hypot(x, y) < 0.97e-3 * optics.semiangle_mrad
@@ -177,7 +220,8 @@ def fit_aberrations(
         change, left = _fitted(rest, table, inside, between=between)
         found = found + change
     values = dict(zip(parts, found[:-3], strict=True))
-    return Aberrations.from_cartesian({**known, **values}), left
+    rest = spectrum * np.exp(-1j * (fixed + table @ found))
+    return values, known, np.where(inside, np.angle(rest), 0.0), left
 
 
 def _fitted(

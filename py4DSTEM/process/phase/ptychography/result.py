@@ -17,6 +17,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import RealSlice
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.phase.optics import Optics
+from py4DSTEM.process.phase.ptychography.geometry import affine_part
 from py4DSTEM.solve.driver import Status
 
 if TYPE_CHECKING:
@@ -58,6 +59,13 @@ class PtychographyResult:
     calibration : Calibration
         Of the scan, with the rotation and flip that were used.
     history : History
+    notes : tuple of str
+        What the caller should know of the input: patterns that were left out, a start that the
+        data do not decide.
+    tilt_rad : (float, float)
+        Columns run along ``(tilt_x, tilt_y, 1)``, scan axes.
+    tilt_sigma_rad : (float, float)
+        0 where the tilt was not sought; of identical slices that of counting noise alone.
     """
 
     object: NDArray[np.complex64]
@@ -73,6 +81,9 @@ class PtychographyResult:
     optics: Optics
     calibration: Calibration
     history: History
+    notes: tuple[str, ...] = ()
+    tilt_rad: tuple[float, float] = (0.0, 0.0)
+    tilt_sigma_rad: tuple[float, float] = (0.0, 0.0)
 
     @property
     def name(self) -> str:
@@ -151,6 +162,34 @@ class PtychographyResult:
         return math.degrees(self.optics.rotation_rad)
 
     @property
+    def scan_matrix(self) -> Float:
+        """From the regular scan to the positions, both in scan axes, (2, 2): 1 where none moved.
+
+        Rotation is that of `optics`, so that what is left is scale and stretch.
+        """
+        Rx, Ry = self.positions_px.shape[:2]
+        there = self.positions_px.reshape(-1, 2) * np.array(self.sampling_A)
+        matrix = affine_part(self.optics.positions_A((Rx, Ry)).reshape(-1, 2), there)
+        turn = self.optics.to_detector()
+        in_scan_axes: Float = turn.T @ matrix @ turn
+        return in_scan_axes
+
+    @property
+    def scan_scale(self) -> float:
+        """Scan step that the positions have, over that of the calibration."""
+        return math.sqrt(abs(float(np.linalg.det(self.scan_matrix))))
+
+    @property
+    def scan_stretch(self) -> tuple[float, float]:
+        """By how much the scan is longer in one direction than across it, and that direction.
+
+        A share, and an angle in rad from x towards y, in scan axes.
+        """
+        left, lengths, _ = np.linalg.svd(self.scan_matrix)
+        along = left[:, 0]
+        return float(lengths[0] / lengths[1] - 1), math.atan2(along[1], along[0]) % math.pi
+
+    @property
     def error_ratio(self) -> float:
         """Last error over what counting noise alone gives: near 1 where all is explained."""
         return self.errors[-1] / self.expected_error if self.errors else math.nan
@@ -168,7 +207,7 @@ class PtychographyResult:
     def text(self) -> str:
         """A few lines for a report."""
         slices, modes = len(self.object), len(self.probe)
-        many = f"{slices} slices of {self.slice_thickness_A:.3g} Å" if slices > 1 else "one slice"
+        many = self._slices_text() if slices > 1 else "one slice"
         shares = ", ".join(f"{share:.1%}" for share in self.mode_shares)
         x, y = self.sampling_A
         pixel = f"{x:.3g} Å" if math.isclose(x, y) else f"{x:.3g} x {y:.3g} Å"
@@ -177,10 +216,29 @@ class PtychographyResult:
                 f"{many}, {modes} probe mode(s) ({shares}), pixel {pixel}",
                 f"rotation {self.rotation_deg:.2f}°, flip {self.optics.flip}; started from a "
                 f"defocus of {self.aberrations.defocus_A:.4g} Å",
+                *self._moved_text(),
                 f"{len(self.errors)} iterations ({self.status}: {self.reason})",
+                *(f"NOTE: {note}" for note in self.notes),
                 *self.judge().text().splitlines(),
             ]
         )
+
+    def _moved_text(self) -> list[str]:
+        """What the positions say of the scan, where they say anything."""
+        stretch, angle = self.scan_stretch
+        if max(abs(self.scan_scale - 1), stretch) < 1e-4:
+            return []
+        return [
+            f"scan step {self.scan_scale - 1:+.2%}, stretched by {stretch:.2%} along "
+            f"{math.degrees(angle):.0f}°"
+        ]
+
+    def _slices_text(self) -> str:
+        words = f"{len(self.object)} slices of {self.slice_thickness_A:.4g} Å"
+        if any(self.tilt_rad):
+            x, y = (1e3 * tilt for tilt in self.tilt_rad)
+            words += f" tilted by ({x:.2f}, {y:.2f}) mrad"
+        return words
 
     def __repr__(self) -> str:
         slices, rows, columns = self.object.shape
@@ -196,6 +254,7 @@ def _to_parts(result: PtychographyResult) -> dict[str, Any]:
     return {
         **{name: getattr(result, name) for name in result.__dataclass_fields__},
         "errors": np.array(result.errors, np.float64),
+        "notes": list(result.notes),
         "aberrations": dict(result.aberrations.coefficients),
         "optics": {name: getattr(result.optics, name) for name in Optics.__dataclass_fields__},
         "history": result.history.to_dict(),
@@ -209,8 +268,10 @@ def _from_parts(parts: Mapping[str, Any]) -> PtychographyResult:
     }
     changed = {
         "errors": tuple(float(error) for error in parts["errors"]),
+        "notes": tuple(parts.get("notes", ())),
         "aberrations": Aberrations(parts["aberrations"]),
         "optics": Optics(**optics),
+        **{n: tuple(parts[n]) for n in ("tilt_rad", "tilt_sigma_rad") if n in parts},
         "history": History.from_dict(parts["history"]),
     }
     return PtychographyResult(**{**parts, **changed})

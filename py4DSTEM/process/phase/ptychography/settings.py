@@ -135,6 +135,13 @@ class ProbeSettings(Parameters):
         description="Share of the modulus at the detector that is that of the first probe (the "
         "vacuum pattern, where given).",
     )
+    smooth_probe_phase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of the phase of the strongest mode in the aperture that is that of "
+        "aberrations up to third order, fitted after every iteration.",
+    )
     center_probe: bool = Field(
         False, description="Probe and object are moved so that the probe is in the middle."
     )
@@ -152,9 +159,6 @@ class RefineSettings(Parameters):
     max_move_A: PositiveFloat | None = Field(
         None, description="How far a position may go from where it was; None: half a step."
     )
-    refine_thickness: bool = Field(
-        False, description="The distance from slice to slice is sought too."
-    )
     refine_tilt: bool = Field(False, description="The tilt of the crystal is sought too.")
-    flight_from: int = Field(5, ge=0, description="First iteration that changes either.")
-    flight_every: int = Field(2, ge=1, description="Iterations from one change to the next.")
+    tilt_from: int = Field(10, ge=0, description="First iteration that changes the tilt.")
+    tilt_every: int = Field(2, ge=1, description="Iterations from one change to the next.")
