@@ -240,6 +240,7 @@ from py4DSTEM.process.phase.ptychography.reconstruct import Ptychography as Ptyc
 from py4DSTEM.process.phase.ptychography.reconstruct import ptychography as ptychography
 from py4DSTEM.process.phase.ptychography.result import PtychographyResult as PtychographyResult
 from py4DSTEM.process.phase.ptychography.search import OpticsSearch as OpticsSearch
+from py4DSTEM.process.phase.ptychography.search import SearchOptics as SearchOptics
 from py4DSTEM.process.phase.ptychography.search import search_optics as search_optics
 from py4DSTEM.process.phase.ptychography.tune import PtychographyTuning as PtychographyTuning
 from py4DSTEM.process.phase.ptychography.tune import tune_ptychography as tune_ptychography

@@ -28,6 +28,7 @@ from py4DSTEM.process.phase import direct as phase_direct
 from py4DSTEM.process.phase import dpc as phase_dpc
 from py4DSTEM.process.phase import parallax as phase_parallax
 from py4DSTEM.process.phase.ptychography import reconstruct as phase_ptychography
+from py4DSTEM.process.phase.ptychography import search as phase_search
 from py4DSTEM.process.phase.ptychography import tune as phase_tuning
 from py4DSTEM.process.polar import rings as polar_rings
 from py4DSTEM.process.polar import statistics as polar_statistics
@@ -98,6 +99,7 @@ class DataCube(Cube):
     depth_section = phase_parallax.depth_section
     ptychography = phase_ptychography.ptychography
     tune_ptychography = phase_tuning.tune_ptychography
+    search_optics = phase_search.search_optics
     ring_strain = rings.ring_strain
     polar_transform = polar.polar_transform
     azimuthal_statistics = polar_statistics.azimuthal_statistics

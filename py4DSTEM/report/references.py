@@ -125,6 +125,17 @@ REFERENCES = {
         "Ptychographic transmission microscopy in three dimensions using a multi-slice approach",
         "Journal of the Optical Society of America A", "29", "1606--1614", 2012,
     ),
+    "10.1016/j.jmb.2003.07.013": Reference(
+        "Rosenthal2003", "Rosenthal, Peter B. and Henderson, Richard",
+        "Optimal determination of particle orientation, absolute hand, and contrast loss in "
+        "single-particle electron cryomicroscopy", "Journal of Molecular Biology", "333",
+        "721--745", 2003,
+    ),
+    "10.1016/j.jsb.2005.05.009": Reference(
+        "vanHeel2005", "van Heel, Marin and Schatz, Michael",
+        "Fourier shell correlation threshold criteria", "Journal of Structural Biology", "151",
+        "250--262", 2005,
+    ),
     "10.1038/s41467-020-16688-6": Reference(
         "Chen2020", "Chen, Zhen and Odstrcil, Michal and Jiang, Yi and Han, Yimo and Chiu, "
         "Ming-Hui and Li, Lain-Jong and Muller, David A.",

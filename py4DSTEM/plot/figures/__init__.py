@@ -51,6 +51,7 @@ FIGURES = {
     "process.phase.parallax:ParallaxResult": "parallax:show_parallax",
     "process.phase.ptychography.judge:PtychographyJudgement": "ptychography:show_judgement",
     "process.phase.ptychography.result:PtychographyResult": "ptychography:show_ptychography",
+    "process.phase.ptychography.search:OpticsSearch": "ptychography:show_optics_search",
     "process.phase.ptychography.tune:PtychographyTuning": "ptychography:show_tuning",
     "process.polar.transform:PolarCube": "polar:show_polar_cube",
     "process.polar.transform:PolarPattern": "polar:show_polar",

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from py4DSTEM.core.slices import RealSlice
     from py4DSTEM.process.phase.ptychography.judge import PtychographyJudgement
     from py4DSTEM.process.phase.ptychography.result import PtychographyResult
+    from py4DSTEM.process.phase.ptychography.search import OpticsSearch
     from py4DSTEM.process.phase.ptychography.tune import PtychographyTuning
 
 __all__ = [
     "show_judgement",
+    "show_optics_search",
     "show_ptychography",
     "show_slices",
     "show_tuning",
@@ -104,6 +106,39 @@ def show_slices(result: PtychographyResult) -> Figure:
             limits=limits, cmap="inferno", bar=bool(k == chosen[0]),
         )  # fmt: skip
     canvas.color_bar(drawn, list(axes[: len(chosen)]), "rad")
+    return figure
+
+
+def show_optics_search(found: OpticsSearch) -> Figure:
+    """Draw the errors of all trials against defocus, by thickness and half turn.
+
+    Parameters
+    ----------
+    found : OpticsSearch
+
+    Returns
+    -------
+    Figure
+        Filled symbols belong to the half turn that was chosen; the dashed line is what counting
+        noise alone leaves.
+    """
+    figure = canvas.new_figure(6.0, 4.2)
+    ax = figure.subplots()
+    defocus, rotation, _, thickness = found.tried.T
+    chosen = np.cos(rotation - found.rotation_rad) > 0
+    for color, value in zip(canvas.COLORS, np.unique(thickness), strict=False):
+        for half, face, words in ((True, color, ""), (False, "none", ", half a turn more")):
+            some = (thickness == value) & (chosen == half)
+            if some.any():
+                name = f"{value:.0f} Å" if value else "one slice"
+                ax.plot(defocus[some], found.errors[some], "o", color=color,
+                        markerfacecolor=face, label=name + words)  # fmt: skip
+    ax.axhline(found.expected_error, color=canvas.ACCENT, linestyle="--", label="counting noise")
+    ax.axvline(found.defocus_A, color=canvas.SECOND, linewidth=0.8)
+    ax.set_xlabel("defocus in the middle (Å)")
+    ax.set_ylabel("error")
+    ax.set_title("; ".join(found.text().splitlines()[:2]), fontsize="small", parse_math=False)
+    ax.legend(fontsize="small", framealpha=0.8)
     return figure
 
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from py4DSTEM import ParameterError, RealSlice, ShapeError
+from py4DSTEM import ParameterError, RealSlice, ShapeError, ptychography, simulate
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.errors import CalibrationMissing
+from py4DSTEM.process.phase.compare_rings import CompareRings
 from py4DSTEM.process.phase.frc import checkerboard, fourier_ring_correlation
 
 STEP = (0.3, 0.25)
@@ -115,3 +116,19 @@ def test_nonsense_is_refused():
         fourier_ring_correlation(image, image, 0.0)
     with pytest.raises(ShapeError, match="mask"):
         fourier_ring_correlation(image, image, 1.0, mask=np.ones((2, 2), bool))
+
+
+def test_as_a_step_between_two_images_or_results():
+    one, other = (
+        RealSlice(image, Calibration().replace(R_pixel_size=0.3, R_pixel_units="A"))
+        for image in pair((64, 64), 1.0)
+    )
+    found = CompareRings(other=other, taper=0.1).apply(one)
+    plain = fourier_ring_correlation(one, other, taper=0.1)
+    np.testing.assert_array_equal(found.correlation, plain.correlation)
+    scan = simulate.phase_object((8, 8), (48, 48), seed=1)
+    result = ptychography(scan.cube, defocus_A=100.0, rotation_rad=0.3, iterations=2)
+    again = CompareRings(other=result.phase).apply(result)
+    np.testing.assert_allclose(again.correlation[:5], 1.0)
+    with pytest.raises(ParameterError, match="works on"):
+        CompareRings(other=one).apply(scan.cube)
