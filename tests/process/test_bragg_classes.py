@@ -14,6 +14,7 @@ import pytest
 import py4DSTEM
 from py4DSTEM import PointTable, RealSlice, simulate
 from py4DSTEM.errors import CalibrationMissing, ParameterError
+from py4DSTEM.process.classes.dark_field import DarkField
 from py4DSTEM.process.classes.result import classes_of
 from py4DSTEM.process.classes.spots import spot_matrix
 from py4DSTEM.process.classes.watershed import basins, otsu
@@ -290,6 +291,8 @@ def test_dark_fields_say_what_they_miss() -> None:
     with pytest.raises(ParameterError, match="only other spots"):
         crowd = [(x, y) for x in range(-47, 48, 3) for y in range(-47, 48, 3)]
         py4DSTEM.dark_field_images(cube, {"all": crowd}, radius_px=2.4)
+    with pytest.raises(ParameterError, match="units"):
+        DarkField(spots=found().common_spots(), units="A^-1")
     with pytest.raises(ParameterError, match="not of peaks"):
         py4DSTEM.dark_field_images(found(), {"g": (9, 0)}, sigma=True)
 
