@@ -99,7 +99,8 @@ def _mixture(points: Float32, count: int, seed: int) -> Clusters:
 
     scale = float(points.std()) or 1.0
     model = GaussianMixture(
-        count, covariance_type="diag", random_state=seed, n_init=3, max_iter=300,
+        count, covariance_type="diag", random_state=seed, max_iter=300,
+        n_init=3 if len(points) <= _PARTS else 1,
         reg_covar=_LEAST_SPREAD * scale**2,
     )  # fmt: skip
     values = points.astype(np.float64)
