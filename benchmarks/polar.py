@@ -1,6 +1,6 @@
 """Polar transform and statistics of rings of 256 x 256 patterns: this package and its peers.
 
-    python polar.py [--ours PYTHON] [--pyfai PYTHON] [--py4dstem014 PYTHON] [--patterns 1000]
+    python polar.py [--ours PYTHON] [--pyfai PYTHON] [--py4dstem014 PYTHON] [--patterns 1024]
         [--slow-patterns 40] [--rounds 5] [--json FILE]
 
 One thread each, calls in turns; uint16 counts of a glass with an off-centre origin, in memory.
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     peers = ("ours", "pyfai", "py4dstem014")
     workers.add_interpreters(parser, peers)
-    parser.add_argument("--patterns", type=int, default=1000)
+    parser.add_argument("--patterns", type=int, default=1024, help="a multiple of 128")
     parser.add_argument("--slow-patterns", type=int, default=40)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json")

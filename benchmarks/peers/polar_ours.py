@@ -9,8 +9,10 @@ import polar
 def make(patterns: polar.Patterns) -> dict:
     from py4DSTEM import DataCube, RunOptions
 
-    data = patterns.data.reshape(len(patterns.data) // 20, 20, 256, 256)
-    cube = DataCube(data).with_calibration(origin_px=patterns.origin)
+    rows, columns = len(patterns.data) // 32, 32
+    cube = DataCube(patterns.data.reshape(rows, columns, 256, 256)).with_calibration(
+        origin_px=patterns.origin
+    )
     one = RunOptions(workers=1)
 
     def rings() -> dict:
@@ -19,8 +21,10 @@ def make(patterns: polar.Patterns) -> dict:
         return dict(zip(("radial", "variance"), flat, strict=True))
 
     def image() -> dict:
-        found = cube.polar_transform(r_max=polar.RINGS, n_phi=polar.ANGLES)
-        return {"polar": np.asarray(found.data[...]).reshape(-1, polar.RINGS, polar.ANGLES)}
+        found = cube.polar_transform(r_max=polar.RINGS, n_phi=polar.ANGLES).data
+        # By blocks of 4 x 32 positions, as the engine reads it.
+        blocks = [found.read_block(slice(i, i + 4), slice(0, 32)) for i in range(0, rows, 4)]
+        return {"polar": np.concatenate(blocks)}
 
     return {"radial": lambda: {"radial": rings()["radial"]}, "variance": rings, "polar": image}
 

@@ -457,6 +457,14 @@ def _sums(
     return np.flatnonzero(wrong)
 
 
+def _blank(count: int, plan: PolarPlan | PolarPlans) -> NDArray[np.float32]:
+    """Room for bins (n, bins); NaN where a pattern may be left out."""
+    shape = (count, plan.n_r * plan.n_phi)
+    if isinstance(plan, PolarPlan):
+        return np.empty(shape, np.float32)
+    return np.full(shape, np.nan, np.float32)
+
+
 def polar_sums(
     frames: ArrayLike, plan: PolarPlan | PolarPlans, origins: ArrayLike | None = None
 ) -> NDArray[np.float32]:
@@ -482,7 +490,7 @@ def polar_sums(
         If the plan was made for another shape.
     """
     fit, batches = _batches(frames, plan, origins)
-    out = np.full((len(fit), plan.n_r * plan.n_phi), np.nan, np.float32)
+    out = _blank(len(fit), plan)
     once = np.ones((1, out.shape[1]), np.float32)
     for batch in batches:
         _sums(fit, batch, once, out, batch.which)
@@ -506,7 +514,7 @@ def polar_means(
     (n, n_r, n_phi) float32
     """
     fit, batches = _batches(frames, plan, origins)
-    out = np.full((len(fit), plan.n_r * plan.n_phi), np.nan, np.float32)
+    out = _blank(len(fit), plan)
     for batch in batches:
         blank = np.full(batch.areas.shape, np.nan, np.float32)
         inverse = np.divide(1, batch.areas, out=blank, where=batch.areas > 0)

@@ -39,12 +39,15 @@ def show_polar(polar: PolarPattern, *, power: float = 0.5) -> Figure:
     Figure
         Radius down, angle to the right; the profile is the mean of each ring.
     """
+    from matplotlib.ticker import NullFormatter
+
     figure = canvas.new_figure(8.2, 4.2)
     image, curve = figure.subplots(1, 2, width_ratios=(2.4, 1), sharey=True)
     _image(image, polar, power)
     curve.plot(polar.profile, polar.q, color=canvas.SECOND)
     curve.set_xlabel("mean intensity per pixel")
     curve.set_xscale("symlog" if (polar.profile < 0).any() else "log")
+    curve.xaxis.set_minor_formatter(NullFormatter())  # they would lie over each other
     return figure
 
 
