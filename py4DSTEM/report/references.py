@@ -125,6 +125,12 @@ REFERENCES = {
         "Ptychographic transmission microscopy in three dimensions using a multi-slice approach",
         "Journal of the Optical Society of America A", "29", "1606--1614", 2012,
     ),
+    "10.48550/arXiv.2309.05250": Reference(
+        "Varnavides2023", "Varnavides, Georgios and Ribet, Stephanie M. and Zeltmann, Steven E. "
+        "and Yu, Yue and Savitzky, Benjamin H. and others",
+        "Iterative phase retrieval algorithms for scanning transmission electron microscopy",
+        "arXiv", "", "2309.05250", 2023,
+    ),
     "10.1016/j.jmb.2003.07.013": Reference(
         "Rosenthal2003", "Rosenthal, Peter B. and Henderson, Richard",
         "Optimal determination of particle orientation, absolute hand, and contrast loss in "
