@@ -84,18 +84,17 @@ class RingStatistics:
     @property
     def sigma_mean(self) -> Float:
         """Standard deviation of `mean`, from the scatter of the pixels taken as independent."""
-        return np.sqrt(
-            np.divide(
-                self.variance, self.area, out=np.full(self.shape, np.nan), where=self.area > 0
-            )
-        )
+        sigma: Float = np.full(self.shape, np.nan)
+        np.divide(self.variance, self.area, out=sigma, where=self.area > 0)
+        np.sqrt(sigma, out=sigma)
+        return sigma
 
     @property
     def normalized_variance(self) -> Float:
         """``variance / mean²``, (..., n_r)."""
-        return np.divide(
-            self.variance, self.mean**2, out=np.full(self.shape, np.nan), where=self.mean != 0
-        )
+        ratio: Float = np.full(self.shape, np.nan)
+        np.divide(self.variance, self.mean**2, out=ratio, where=self.mean != 0)
+        return ratio
 
     def __repr__(self) -> str:
         return f"<RingStatistics {self.shape}, {self.q[0]:.4g} … {self.q[-1]:.4g} {self.units}>"

@@ -83,7 +83,9 @@ class PolarPattern:
         area = np.where(known, self.area, 0.0)
         total = (np.where(known, self.data, 0.0) * area).sum(axis=1)
         weight = area.sum(axis=1)
-        return np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0)
+        profile: Float = np.full(len(total), np.nan)
+        np.divide(total, weight, out=profile, where=weight > 0)
+        return profile
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.data, dtype=dtype, copy=copy)
