@@ -40,8 +40,11 @@ def show_fem(result: FEMResult, q_range: tuple[float, float] | None = None) -> F
     window = _window(result) if q_range is None else q_range
     _variance(left, result)
     left.axvspan(*window, color=canvas.COLORS[4], alpha=0.2, linewidth=0)
-    image = result.map(window)
-    drawn = canvas.scan_map(right, image.data, result.calibration, image.name, bar=True)
+    image, title = np.full(result.kept.shape, np.nan), "no variance is known"
+    if np.isfinite(result.variance).any():
+        found = result.map(window)
+        image, title = found.data, found.name
+    drawn = canvas.scan_map(right, image, result.calibration, title, bar=True)
     canvas.color_bar(drawn, right, "variance within rings")
     return figure
 

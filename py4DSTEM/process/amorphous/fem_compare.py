@@ -73,8 +73,8 @@ class FEMComparison:
     def __repr__(self) -> str:
         low, high = self.q_range
         return (
-            f"<FEMComparison {self.window_difference:.3g} ± {self.window_sigma:.2g} from {low:g} "
-            f"to {high:g} {self.units}: {self.significance:.1f} standard deviations>"
+            f"<FEMComparison {self.window_difference:.3g} ± {self.window_sigma:.2g} from {low:.4g} "
+            f"to {high:.4g} {self.units}: {self.significance:.1f} standard deviations>"
         )
 
 

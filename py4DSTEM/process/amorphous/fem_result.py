@@ -257,7 +257,7 @@ class FEMResult:
         sums = (np.where(usable, value - own, 0.0) * weight).sum(axis=1)
         image = np.divide(sums, total, out=np.full(len(sums), np.nan), where=total > 0)
         low, high = q_range
-        name = f"variance, {low:g} to {high:g} {self.units}"
+        name = f"variance, {low:.4g} to {high:.4g} {self.units}"
         return RealSlice(image.reshape(shape[:2]), self.calibration, self.history, name, units="")
 
     def __repr__(self) -> str:

@@ -72,7 +72,7 @@ register_result("flow-lines", FlowLines)
 
 
 class FollowOrientation(Analysis, kind="flow-lines", version=1):
-    """Lines that follow the strongest arc of every position through the scan."""
+    """Lines that follow the directions of the arcs from position to position through the scan."""
 
     spacing: float = Field(2.0, gt=0.2, description="Scan positions between lines.")
     least: float = Field(
@@ -104,22 +104,21 @@ class FollowOrientation(Analysis, kind="flow-lines", version=1):
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """cos 2θ, sin 2θ and order, of positions by steps of the scan; zero where there is none."""
+    """Directions of all arcs, the strongest first, and order, by steps of the scan."""
 
-    cosine: Float
-    sine: Float
+    angle: Float
+    known: NDArray[np.bool_]
     order: Float
 
     @classmethod
     def of(cls, value: OrientationResult, least: float) -> _Field:
-        angle, order = value.angle_rad[..., 0], np.nan_to_num(value.order)
-        known = np.isfinite(angle) & (order >= least)
+        angle, order = value.angle_rad, np.nan_to_num(value.order)
+        known = np.isfinite(angle) & (order >= least)[..., None]
         x, y = value.calibration.R
         if x.unit == y.unit and x.step != y.step:
             # Along the scan axes: a step down is longer than one to the right, or shorter.
             angle = np.arctan2(np.sin(angle) / y.step, np.cos(angle) / x.step)
-        twice = 2 * np.where(known, angle, 0.0)
-        return cls(known * np.cos(twice), known * np.sin(twice), known * order)
+        return cls(np.where(known, angle, 0.0), known, known[..., 0] * order)
 
     def _weights(self, point: Float) -> tuple[slice, slice, Float] | None:
         """The four positions around a point, and how much each counts."""
@@ -133,13 +132,24 @@ class _Field:
         return slice(i, i + 2), slice(j, j + 2), weights
 
     def direction(self, point: Float, before: Float | None) -> Float | None:
-        """Unit vector there, with the sense of the one before; None at an end."""
+        """Unit vector there, with the sense of the one before; None at an end.
+
+        Where several directions cross a line goes on along the one that it came by.
+        """
         found = self._weights(point)
         if found is None:
             return None
         rows, columns, weights = found
-        c = float((weights * self.cosine[rows, columns]).sum())
-        s = float((weights * self.sine[rows, columns]).sum())
+        twice, known = 2 * self.angle[rows, columns], self.known[rows, columns]
+        if before is None:  # as the strongest of the nearest position
+            heading = float(twice[(*np.unravel_index(weights.argmax(), (2, 2)), 0)])
+        else:
+            heading = 2 * math.atan2(before[1], before[0])
+        near = np.where(known, np.cos(twice - heading), -2.0)
+        chosen = near.argmax(axis=2)[..., None]
+        used = weights * np.take_along_axis(known, chosen, 2)[..., 0]
+        taken = np.take_along_axis(twice, chosen, 2)[..., 0]
+        c, s = float((used * np.cos(taken)).sum()), float((used * np.sin(taken)).sum())
         if math.hypot(c, s) < _LEAST_AGREEMENT:
             return None
         angle = 0.5 * math.atan2(s, c)
@@ -264,8 +274,9 @@ def flow_lines(
     Notes
     -----
     Directions have no sense, so cos 2θ and sin 2θ of the four positions around a point are
-    interpolated, and a line keeps the sense in which it runs; it ends where they disagree (a
-    defect), where there is no arc, or half a spacing from another line.  Steps of a quarter of a
+    interpolated, of the arc nearest to the line where there are several, and a line keeps the sense
+    in which it runs; it ends where they disagree (a defect), where there is no arc, or half a
+    spacing from another line.  Steps of a quarter of a
     position by the midpoint rule; new lines begin a spacing away from all others.
 
     Examples

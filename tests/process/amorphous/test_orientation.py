@@ -108,6 +108,19 @@ def test_flow_lines_run_along_the_directions(film):
         assert gaps.min() > 0.5 * 1.5 - 1e-6
 
 
+def test_lines_go_straight_through_a_crossing():
+    scan = simulate.fibers((9, 14), winding=0.0, crossed=0.5, seed=6)
+    ring = scan.truth.ring_px
+    cube = scan.cube.with_calibration(scan.truth.calibration)
+    found = orientation_distribution(cube, (ring - 3, ring + 3), across=True)
+    assert np.ptp(found.angle_rad[:, 7:, 0]) > 0.9  # either of the two is the strongest
+    for line in flow_lines(found, spacing=1.0, least=2.0):
+        way = np.diff(line, axis=0)
+        angle = np.arctan2(way[:, 1], way[:, 0])
+        other = [np.abs(apart(angle, a)).max() for a in (0.4, 0.4 + np.pi / 3)]
+        assert min(other) < 0.12
+
+
 def test_lines_stop_where_nothing_is_known():
     scan = simulate.fibers((8, 12), winding=0.0, seed=5)
     ring = scan.truth.ring_px
