@@ -133,9 +133,13 @@ def test_little_memory_gives_nearly_the_same(method):
         classify(mixed, method=method, n=3, stability_runs=0, options=RunOptions(memory=memory))
         for memory in (100_000, "1 GB")
     )
-    assert adjusted_rand(few.labels, whole.labels) > 0.95
+    # NMF ends where it hardly gets better, which is a little earlier in memory.
+    assert adjusted_rand(few.labels, whole.labels) > (0.85 if method == "nmf" else 0.97)
     match = np.corrcoef(few.weights.reshape(-1, 3).T, whole.weights.reshape(-1, 3).T)[:3, 3:]
     np.testing.assert_allclose(np.abs(match).max(axis=1), 1, atol=0.01)
+    if method == "nmf":
+        truth = (signals * spectra.sum(axis=1)).argmax(axis=1)
+        assert adjusted_rand(few.labels.ravel(), truth) > 0.97
 
 
 def test_nmf_in_parts_finds_grains(metal, grains):
@@ -361,3 +365,12 @@ def twophase(shared_data):
     truth = np.load(shared_data / "twophase" / "truth.npz")
     cube = cube.repair_pixels(cube.detect_hot_pixels())
     return features(cube), truth["label"].astype(int), truth["pure"].astype(bool)
+
+
+def test_cancelled_between_runs(grains):
+    import threading
+
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(py4DSTEM.Cancelled, match="classify"):
+        classify(grains, n=3, options=RunOptions(cancel=stop))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
-from py4DSTEM.errors import ParameterError
+from py4DSTEM.errors import Cancelled, ParameterError
 from py4DSTEM.process.classes.cluster import Clustering, clustered
 from py4DSTEM.process.classes.decompose import Parts, Reduced, decomposed, reduced
 from py4DSTEM.process.classes.features import Features
@@ -89,19 +89,24 @@ class Classify(Analysis, kind="classify", version=1):
     )
 
     def apply(self, value: Any, options: RunOptions | None = None) -> Classes:
-        """The classes of a table of features; only the memory of `options` counts."""
+        """The classes of a table of features; of `options` count memory and cancel."""
         self.check(value)
         with single_threaded():
-            return self._classes(value, (options or RunOptions()).budget_bytes())
+            return self._classes(value, options or RunOptions())
 
-    def _classes(self, value: Features, budget: int) -> Classes:
+    def _classes(self, value: Features, options: RunOptions) -> Classes:
+        budget = options.budget_bytes()
         rows = scaled(value, self.missing)
         space = self._space(rows, budget)
         fit = self._fit(rows, self.seed, budget, space=space)
         fit = _without_empty(fit) if self.method in get_args(Clustering) else fit
         count = fit.weights.shape[1]
         quality = silhouettes(space.points, fit.labels, sample=SAMPLE, seed=self.seed)
-        agreement = [*self._reruns(rows, fit.labels, budget, space)] if count > 1 else []
+        agreement: list[float] = []
+        for one in self._reruns(rows, fit.labels, budget, space) if count > 1 else ():
+            agreement.append(one)
+            if options.cancel is not None and options.cancel.is_set():
+                raise Cancelled(f"{self.kind} was cancelled before it was judged")
         classes = Classes(
             labels=np.asarray(rows.place(fit.labels, NOT_CLASSIFIED), np.int32),
             weights=np.asarray(rows.place(fit.weights, np.nan), np.float32),

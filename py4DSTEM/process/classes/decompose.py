@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.classes.quiet import fitted
-from py4DSTEM.process.classes.scaling import ROWS, Scaled
+from py4DSTEM.process.classes.scaling import Scaled, rows_at_once
 
 __all__ = ["Decomposition", "Parts", "Reduced", "decomposed", "reduced"]
 
@@ -91,7 +91,8 @@ def _pca(scaled: Scaled, count: int, seed: int, budget_bytes: int) -> Decomposit
 def _parts(scaled: Scaled, at_least: int) -> Iterator[Float32]:
     """Parts of the rows, none with fewer than `at_least` (the last one takes what is left)."""
     n = scaled.shape[0]
-    starts = list(range(0, n, max(ROWS, at_least)))
+    rows = rows_at_once(scaled.features.n)
+    starts = list(range(0, n, max(rows, at_least)))
     if len(starts) > 1 and n - starts[-1] < at_least:
         starts.pop()
     for start, stop in zip(starts, [*starts[1:], n], strict=True):
@@ -176,20 +177,21 @@ def _nmf_in_parts(
     from sklearn.decomposition import NMF
 
     n, m = scaled.shape
-    size = min(n, max(count, ROWS // 4, budget_bytes // (COPIES * 4 * m)))
+    size = min(n, max(count, rows_at_once(m), budget_bytes // (COPIES * 4 * m)))
     chosen = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
     model = NMF(count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS, tol=tolerance)
     _, converged = fitted(lambda: model.fit_transform(scaled.rows(chosen)))
     before = np.inf
     for passes in range(1, _MOST_PASSES + 1):
         model.n_iter_ = passes
-        squares, products = np.zeros((count, count)), np.zeros((count, m))
+        squares, products, power = np.zeros((count, count)), np.zeros((count, m)), 0.0
         for part in scaled.chunks():
             scores = _scores(model, part)
             squares += scores.T @ scores.astype(np.float64)
             products += scores.T @ part.astype(np.float64)
+            power += float((part.astype(np.float64) ** 2).sum())
         h = model.components_.astype(np.float64)
-        misfit = float((h * (squares @ h - 2 * products)).sum())
+        misfit = power + float((h * (squares @ h - 2 * products)).sum())
         if before - misfit <= tolerance * abs(misfit):
             break
         model.components_ = np.ascontiguousarray(

@@ -264,7 +264,7 @@ def _binned(calibration: Calibration, start: tuple[int, int], factor: int) -> Ca
     )
 
 
-def known_features(data: Float32, rows: int = 4096) -> tuple[NDArray[np.int64], Bool]:
+def known_features(data: Float32, rows: int = 1024) -> tuple[NDArray[np.int64], Bool]:
     """How many features each position has, and which are known at all; in parts for memory maps."""
     counts = np.empty(len(data), np.int64)
     known = np.zeros(data.shape[1], bool)

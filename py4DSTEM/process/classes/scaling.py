@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.classes.features import Features, known_features
 
-__all__ = ["Missing", "Scaled", "scaled"]
+__all__ = ["Missing", "Scaled", "rows_at_once", "scaled"]
 
 Bool = NDArray[np.bool_]
 Float = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Int = NDArray[np.int64]
 Missing = Literal["mask", "median"]
-ROWS = 4096
-"""Positions that are worked on at once."""
+_MOST_ROWS, _PART_VALUES = 4096, 1 << 23
+"""Positions, and values in them, that are worked on at once."""
 _CONSTANT = 1e-6
 """Spread over size below which float32 cannot tell a feature from a constant."""
 _MAD = 1.4826
@@ -73,16 +73,19 @@ class Scaled:
         values = np.where(np.isfinite(values), values, self.fill)
         return np.asarray((values - self.offset) / self.spread, dtype=np.float32)
 
-    def chunks(self, rows: int = ROWS) -> Iterator[Float32]:
+    def chunks(self) -> Iterator[Float32]:
         """All positions that are used, in parts."""
+        rows = rows_at_once(self.features.n)
         for start in range(0, len(self.positions), rows):
             yield self.rows(slice(start, start + rows))
 
     def matrix(self) -> Float32:
         """All positions that are used, (n, m) float32."""
         whole = np.empty(self.shape, np.float32)
-        for start, part in zip(range(0, len(whole), ROWS), self.chunks(), strict=True):
-            whole[start : start + ROWS] = part
+        start = 0
+        for part in self.chunks():
+            whole[start : start + len(part)] = part
+            start += len(part)
         return whole
 
     def original(self, vectors: Float) -> Float:
@@ -107,6 +110,15 @@ class Scaled:
         whole = np.full((nx * ny, *values.shape[1:]), empty, dtype=values.dtype)
         whole[self.positions] = values
         return whole.reshape(nx, ny, *values.shape[1:])
+
+
+def rows_at_once(columns: int) -> int:
+    """Positions whose features may be worked on together.
+
+    >>> rows_at_once(200), rows_at_once(65536)
+    (4096, 128)
+    """
+    return max(16, min(_MOST_ROWS, _PART_VALUES // columns))
 
 
 def scaled(features: Features, missing: Missing = "mask") -> Scaled:
@@ -168,8 +180,9 @@ def _moments(features: Features, positions: Int) -> tuple[Float, Float]:
     count = np.zeros(features.n)
     mean = np.zeros(features.n)
     m2 = np.zeros(features.n)
-    for start in range(0, len(positions), ROWS):
-        values = _stabilised(features, positions[start : start + ROWS])
+    rows = rows_at_once(features.n)
+    for start in range(0, len(positions), rows):
+        values = _stabilised(features, positions[start : start + rows])
         finite = np.isfinite(values)
         n = finite.sum(axis=0)
         own = np.where(finite, values, 0.0).sum(axis=0) / np.maximum(n, 1)
