@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 
 FOUND, TOO_FEW, NOTHING = 0, 1, 2
 """Why a pattern has an orientation or none."""
+_REFINED = 6
+"""Candidates that are refined with sharp rocking curves."""
 _PARTNERS = 3
 """Candidates whose half turn about the zone axis is tried."""
 _NU = 3.0
@@ -199,8 +201,8 @@ def empty_matches(patterns: int, peaks: int, n: int) -> Matches:
 
 
 def match_orientations(
-    peaks: Float, offsets: NDArray[np.int64], plan: Plan, model: Model, settings: Settings,
-    out: Matches | None = None, part: slice | None = None,
+    peaks: Float, offsets: NDArray[np.int64], plan: Plan, models: tuple[Model, Model],
+    settings: Settings, out: Matches | None = None, part: slice | None = None,
 ) -> Matches:  # fmt: skip
     """Find the orientations that explain lists of peaks.
 
@@ -210,6 +212,8 @@ def match_orientations(
         x, y in Å⁻¹ and the logarithm of the intensity.
     offsets : (P + 1,) int64
         Pattern p holds the rows ``offsets[p] : offsets[p + 1]``.
+    models : two Model
+        With rocking curves as broad as the steps of the plan, and as they are.
     out, part : Matches, slice, optional
         Write only these patterns, into arrays of all; threads share them.
 
@@ -221,7 +225,7 @@ def match_orientations(
     if out is None:
         out = empty_matches(count, len(peaks), settings.n_matches)
     begin, end = (0, count) if part is None else (part.start, part.stop)
-    _match_all(peaks, offsets, begin, end, plan, model, settings, out)
+    _match_all(peaks, offsets, begin, end, plan, *models, settings, out)
     return out
 
 
@@ -262,7 +266,7 @@ class Work(NamedTuple):
 
 # ---- the loop over patterns ----------------------------------------------------------------------
 @njit(nogil=True, cache=True)
-def _match_all(peaks, offsets, begin, end, plan, model, settings, out):
+def _match_all(peaks, offsets, begin, end, plan, broad, model, settings, out):
     most = 1
     for p in range(begin, end):
         most = max(most, offsets[p + 1] - offsets[p])
@@ -280,7 +284,7 @@ def _match_all(peaks, offsets, begin, end, plan, model, settings, out):
                 break
             for i in range(left):
                 pk[i] = peaks[free[i]]
-            if not _match_one(pk[:left], plan, model, settings, work, out, p, m):
+            if not _match_one(pk[:left], plan, broad, model, settings, work, out, p, m):
                 if m == 0:
                     out.reason[p] = NOTHING
                 break
@@ -342,7 +346,7 @@ def _score_all(peaks, offsets, matrices, model, settings, out, owners):
 
 
 @njit(nogil=True, cache=True)
-def _match_one(pk, plan, model, settings, work, out, p, m):
+def _match_one(pk, plan, broad, model, settings, work, out, p, m):
     """The best orientation of one list of peaks, written to row (p, m)."""
     most = settings.candidates
     matrices = np.empty((most + _PARTNERS, 3, 3))
@@ -350,9 +354,11 @@ def _match_one(pk, plan, model, settings, work, out, p, m):
     _vote(pk, plan, settings, work)
     count = _candidates(plan, work, most, settings.reach_rad, matrices)
     for c in range(count):
-        scores[c] = _refine(matrices[c], pk, model, settings, work, 2)
-    for c in np.argsort(-scores[:count])[:5]:
-        scores[c] = _refine(matrices[c], pk, model, settings, work, 4)
+        scores[c] = _refine(matrices[c], pk, broad, settings, work, 3)
+    order = np.argsort(-scores[:count])
+    scores[:] = -np.inf
+    for c in order[:_REFINED]:
+        scores[c] = _refine(matrices[c], pk, model, settings, work, 5)
     total = count
     for c in np.argsort(-scores[:count])[:_PARTNERS]:
         if _partner(matrices[c], pk, model, settings, work, matrices[total]):

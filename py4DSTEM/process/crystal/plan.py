@@ -11,7 +11,15 @@ from py4DSTEM.core.crystal import Crystal
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.kernels.orientation import Model, Plan
 
-__all__ = ["beam_directions", "frames_of", "log_rocking", "model_of", "plan_of"]
+__all__ = [
+    "beam_directions",
+    "expected_at",
+    "expected_log",
+    "frames_of",
+    "log_rocking",
+    "model_of",
+    "plan_of",
+]
 
 Float = NDArray[np.float64]
 
@@ -118,12 +126,19 @@ def model_of(
 
 def expected_log(model: Model, s_A: Float) -> Float:
     """Logarithm of the intensity of every reflection at excitation errors (..., n); −inf beyond."""
+    return expected_at(model, np.arange(len(model.k2)), s_A)
+
+
+def expected_at(model: Model, reflections: NDArray[np.int64], s_A: Float) -> Float:
+    """As `expected_log`, of one reflection (n,) at one excitation error (n,) each."""
     steps = model.rocking.shape[1] - 1
     u = (s_A + model.s_max) / (2 * model.s_max) * steps
     k = np.clip(u.astype(np.int64), 0, steps - 1)
-    low, high = model.rocking[model.row, k], model.rocking[model.row, k + 1]
+    row = model.row[reflections]
+    low, high = model.rocking[row, k], model.rocking[row, k + 1]
     inside = (u >= 0) & (u < steps)
-    return np.asarray(np.where(inside, model.log_F2 + low + (u - k) * (high - low), -np.inf))
+    value = model.log_F2[reflections] + low + (u - k) * (high - low)
+    return np.asarray(np.where(inside, value, -np.inf))
 
 
 def plan_of(
