@@ -75,18 +75,20 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
     All definitions in one pass, the noise of counting subtracted: among ring means, within rings,
     over all pixels of a ring, and pixel by pixel.
 
-    Notes
-    -----
     With ⟨⟩φ the mean over the pixels of a ring and ⟨⟩R that over positions
-    (doi:10.1016/j.ultramic.2010.05.010):
+    (doi:10.1016/j.ultramic.2010.05.010), annular-mean is ``⟨⟨I⟩φ²⟩R / ⟨⟨I⟩φ⟩R² − 1``, the variance
+    among ring means.
 
-    * annular-mean, ``⟨⟨I⟩φ²⟩R / ⟨⟨I⟩φ⟩R² − 1``: variance among the ring means;
-    * mean-of-rings, ``⟨⟨I²⟩φ / ⟨I⟩φ² − 1⟩R``: variance within a ring, averaged: thickness cancels;
-    * ring-ensemble, ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ⟩R² − 1``: all pixels of a ring in all patterns;
-    * ratio-of-means, ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ²⟩R − 1``: the same within rings, each pattern with the
-      weight of its intensity;
-    * variance-image, ``⟨⟨I²⟩R / ⟨I⟩R² − 1⟩φ``: variance of each pixel, averaged over the ring, so
-      that an ellipse does not count as variance; patterns are aligned to whole pixels.
+    mean-of-rings is ``⟨⟨I²⟩φ / ⟨I⟩φ² − 1⟩R``, the variance within a ring, averaged: thickness
+    cancels.
+
+    ring-ensemble is ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ⟩R² − 1``, that of all pixels of a ring in all patterns.
+
+    ratio-of-means is ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ²⟩R − 1``, that within rings, each pattern with the weight of
+    its intensity.
+
+    variance-image is ``⟨⟨I²⟩R / ⟨I⟩R² − 1⟩φ``, the variance of each pixel, averaged over the ring,
+    so that an ellipse does not count as variance; patterns are aligned to whole pixels.
 
     Variances among N positions have the factor N/(N − 1).  Noise of counting is subtracted:
     ``(gain ⟨I⟩ + read_variance)/⟨I⟩²`` per pixel, with the number n of independent pixels of a ring
