@@ -33,7 +33,7 @@ SAMPLE = 200
 """Positions of a class that silhouettes are measured to."""
 _PART = 4000
 """Positions that each run for the stability takes."""
-_FINE, _ROUGH = 1e-4, 1e-3
+_FINE, _ROUGH = 1e-5, 1e-3
 """Where NMF ends: of all positions, and of a part, to see whether it is the same."""
 
 

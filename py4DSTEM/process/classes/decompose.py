@@ -20,9 +20,12 @@ Float32 = NDArray[np.float32]
 Parts = Literal["nmf", "pca", "ica"]
 COPIES = 4
 """Tables of the size of the features that a fit in memory takes."""
+_MOST_AT_ONCE = 8192
+"""Positions above which NMF of some of them, refined by passes over all, is faster."""
 _MOST_PASSES = 40
 _SWEEPS = 3
-_MAX_ITERATIONS = 500
+_PASS_GAIN = 1e-4
+_MAX_ITERATIONS = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +149,7 @@ def _nmf(
             "NMF needs features that are not negative: use scale='block' or 'none' with values "
             "that are not, or another method"
         )
-    if COPIES * scaled.nbytes <= budget_bytes:
+    if scaled.shape[0] <= _MOST_AT_ONCE and COPIES * scaled.nbytes <= budget_bytes:
         from sklearn.decomposition import NMF
 
         model = NMF(
@@ -169,7 +172,7 @@ def _nmf(
 def _nmf_in_parts(
     scaled: Scaled, count: int, seed: int, budget_bytes: int, tolerance: float
 ) -> tuple[Any, Float32, bool]:
-    """NMF of random positions that fit into memory, refined by passes over all.
+    """NMF of random positions, refined by passes over all.
 
     Of a pass only the sums ``Wᵀ W`` and ``Wᵀ X`` are kept, which is all that the next components
     depend on (hierarchical alternating least squares, doi:10.1587/transfun.E92.A.708).
@@ -177,7 +180,8 @@ def _nmf_in_parts(
     from sklearn.decomposition import NMF
 
     n, m = scaled.shape
-    size = min(n, max(count, rows_at_once(m), budget_bytes // (COPIES * 4 * m)))
+    fits = max(rows_at_once(m), budget_bytes // (COPIES * 4 * m))
+    size = min(n, max(count, min(fits, _MOST_AT_ONCE)))
     chosen = np.sort(np.random.default_rng(seed).choice(n, size, replace=False))
     model = NMF(count, init="nndsvda", random_state=seed, max_iter=_MAX_ITERATIONS, tol=tolerance)
     _, converged = fitted(lambda: model.fit_transform(scaled.rows(chosen)))
@@ -192,7 +196,7 @@ def _nmf_in_parts(
             power += float((part.astype(np.float64) ** 2).sum())
         h = model.components_.astype(np.float64)
         misfit = power + float((h * (squares @ h - 2 * products)).sum())
-        if before - misfit <= tolerance * abs(misfit):
+        if before - misfit <= _PASS_GAIN * abs(misfit):
             break
         model.components_ = np.ascontiguousarray(
             _better(h, squares, products), dtype=model.components_.dtype

@@ -149,7 +149,9 @@ class SplitClass(Analysis, kind="split-class", version=1):
         exclude=True,
     )
     n: PositiveInt = Field(2, ge=2, description="Number of parts.")
-    method: Method = Field("kmeans", description="As for classify.")
+    method: Method = Field(
+        "kmeans", description="What finds the classes; the methods are those of classify."
+    )
     seed: int = Field(0, ge=0, lt=2**31, description="Of all random choices.")
 
     accepts: ClassVar[tuple[type, ...]] = (Classes,)
@@ -272,7 +274,7 @@ class SmoothClasses(Analysis, kind="smooth-classes", version=1):
     radius: PositiveInt = Field(
         1, le=50, description="Positions around each one, along each axis, that vote."
     )
-    passes: PositiveInt = Field(1, le=100, description="How often.")
+    passes: PositiveInt = Field(1, le=100, description="How often they vote.")
     fill: bool = Field(False, description="Also give positions without class one.")
 
     accepts: ClassVar[tuple[type, ...]] = (Classes,)

@@ -94,7 +94,7 @@ class SuggestClasses(Analysis, kind="suggest-classes", version=1):
     least: int = Field(2, ge=2, le=999, description="Smallest number of classes.")
     most: int = Field(10, ge=2, le=1000, description="Largest number of classes.")
     method: Literal["kmeans", "gmm", "agglomerative", "nmf"] = Field(
-        "kmeans", description="As for classify."
+        "kmeans", description="What finds the classes; the methods are those of classify."
     )
     axes: Literal["auto"] | PositiveInt | None = Field(
         "auto", description="Principal components in which groups are looked for, as for classify."
