@@ -320,7 +320,7 @@ class Crystal:
     def from_orix(cls, phase: Any, *, source: Source = "peng") -> Crystal:
         """The structure of an `orix.crystal_map.Phase`, or a `diffpy.structure.Structure`.
 
-        Atoms are repeated by the space group of a phase that has one.
+        Atoms are repeated by the space group of a phase that has one, unless they show it already.
         """
         structure = getattr(phase, "structure", phase)
         lattice = structure.lattice
@@ -336,8 +336,11 @@ class Crystal:
         ]
         name = str(getattr(phase, "name", "") or getattr(structure, "title", "") or "crystal")
         group = getattr(phase, "space_group", None)
-        symbol = 1 if group is None else int(group.number)
-        return cls.from_lattice(cell, sites, space_group=symbol, name=name, source=source)
+        listed = cls.from_lattice(cell, sites, space_group=1, name=name, source=source)
+        if group is None or listed.space_group_number == int(group.number):
+            return listed
+        number = int(group.number)
+        return cls.from_lattice(cell, sites, space_group=number, name=name, source=source)
 
     # ---- what they are ---------------------------------------------------------------------------
     @property
