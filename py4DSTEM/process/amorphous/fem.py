@@ -84,8 +84,8 @@ class FluctuationMicroscopy(Rings, kind="fem", version=1):
 
     ring-ensemble is ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ⟩R² − 1``, that of all pixels of a ring in all patterns.
 
-    ratio-of-means is ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ²⟩R − 1``, that within rings, each pattern with the weight of
-    its intensity.
+    ratio-of-means is ``⟨⟨I²⟩φ⟩R / ⟨⟨I⟩φ²⟩R − 1``, that within rings, each pattern with the weight
+    of its intensity.
 
     variance-image is ``⟨⟨I²⟩R / ⟨I⟩R² − 1⟩φ``, the variance of each pixel, averaged over the ring,
     so that an ellipse does not count as variance; patterns are aligned to whole pixels.
