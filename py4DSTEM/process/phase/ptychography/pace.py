@@ -13,7 +13,7 @@ __all__ = ["Pace", "moved"]
 F32 = NDArray[np.float32]
 LEAST = 1 / 32
 TURNS = -0.1
-FALLS = 0.05
+FALLS = 0.01
 """Share by which the error still falls from one iteration to the next while it is not noise that
 turns the object back, but a step that went too far."""
 

@@ -483,6 +483,9 @@ class _Trials:
             # A probe that may change takes up what another defocus would explain.
             probe_step=0.5 if slices > 1 else 0.0,
             probe_from=2,
+            # Long steps would end in noise, of which narrow probes leave less.
+            object_step=0.5 if slices > 1 else 0.2,
+            momentum=0.5 if slices > 1 else 0.0,
             # Small steps: what has not settled yet would favour wide probes.
             batch=max(8, math.prod(self.cube.R_shape) // 9),
         )
