@@ -6,7 +6,7 @@
 ((4, 5, 64, 64), (4, 5))
 """
 
-from py4DSTEM.simulate.fibers import FibersTruth, fibers
+from py4DSTEM.simulate.film import FibersTruth, fibers
 from py4DSTEM.simulate.glass import AmorphousTruth, amorphous
 from py4DSTEM.simulate.grains import PolycrystalTruth, polycrystal
 from py4DSTEM.simulate.lattice import LatticeTruth, strained_lattice
