@@ -74,8 +74,8 @@ def show_classes(classes: Classes, *, power: float = 0.5, weights: bool | None =
     >>> import matplotlib; matplotlib.use("Agg")
     >>> from py4DSTEM.process.classes.result import classes_of
     >>> figure = show_classes(classes_of([[0, 0, 1], [0, 1, -1]]))
-    >>> len(figure.axes)
-    1
+    >>> len(figure.axes)  # the map, and the legend
+    2
     """
     soft = _soft(classes) if weights is None else weights
     count = min(classes.n, _MOST)
