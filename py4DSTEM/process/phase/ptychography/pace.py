@@ -49,7 +49,7 @@ class Pace:
 
         >>> pace = Pace().after(np.array([1.0, 0.5]), 9.0, 0.5)
         >>> pace = pace.after(np.array([0.4, 0.2]), 8.9, 0.5)
-        >>> pace.share, pace.after(np.array([-0.2, 0.1]), 8.8, 0.5).share
+        >>> pace.share, pace.after(np.array([-0.2, 0.1]), 8.89, 0.5).share
         (1.0, 0.5)
         """
         falls = error < (1 - FALLS) * self.error
