@@ -36,7 +36,7 @@ _STEEP = 1.7
 """A logistic of 1.7 x is nearly a cumulative Gaussian of x."""
 _NEAR = 0.05
 """Least kernel of a peak that counts as explained."""
-_DISTINCT = math.radians(5.0)
+_DISTINCT = math.radians(2.5)
 _LONGEST = 0.03
 """Longest step of the refinement, rad."""
 _ZONE_SHARE = 0.5
@@ -364,6 +364,8 @@ def _match_one(pk, plan, broad, model, settings, work, out, p, m):
         if _partner(matrices[c], pk, model, settings, work, matrices[total]):
             scores[total] = _refine(matrices[total], pk, model, settings, work, 6)
             total += 1
+    if total == 0:
+        return False
     best = np.argmax(scores[:total])
     if not scores[best] > 0.0:
         return False
@@ -523,7 +525,7 @@ def _partner(R, pk, model, settings, work, partner):
         along = axis[0] * R[0, j] + axis[1] * R[1, j] + axis[2] * R[2, j]
         for i in range(3):
             partner[i, j] = 2 * axis[i] * along - R[i, j]
-    return _angle(R, partner, model.symmetry) > _DISTINCT / 2
+    return _angle(R, partner, model.symmetry) > _DISTINCT
 
 
 @njit(nogil=True, cache=True)

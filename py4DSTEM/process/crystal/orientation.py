@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,9 @@ class MatchOrientations(Analysis, kind="match-orientations", version=1):
         None, description="Direction [uvw] along the beam, of a fibre or a known zone; None: any."
     )
     axis_within_deg: float = Field(10.0, ge=0, le=180, description="How far from it.")
+    origin: Literal["direct beam", "calibration"] = Field(
+        "direct beam", description="Of each pattern: its central peak, or as calibrated."
+    )
     refine: bool = Field(True, description="Find pixel size and ellipse from the crystal.")
 
     accepts: ClassVar[tuple[type, ...]] = (PointTable,)
@@ -180,6 +183,8 @@ def match_crystal(
         Nothing in the scan is explained.
     """
     wavelength_A = peaks.calibration.wavelength_A
+    if wanted.origin == "direct beam":
+        peaks = with_direct_beam(peaks, crystal)
     table, known = peak_vectors(peaks, crystal, wanted.k_max_A)
     k_max_A = wanted.k_max_A or reach_of(peaks, table)
     enough = np.flatnonzero(np.diff(table.offsets) >= wanted.min_peaks)
@@ -199,7 +204,7 @@ def match_crystal(
     directions = beam_directions(crystal, wanted.step_deg, axis, wanted.axis_within_deg)
     tuning = Tuning(
         crystal, directions, settings, wanted.step_deg, wanted.precession_mrad / 1000,
-        wanted.relrod_A, wanted.refine,
+        wanted.relrod_A, wanted.refine, min(peaks.calibration.Q_steps("A^-1")),
     )  # fmt: skip
     chosen = enough[np.linspace(0, len(enough) - 1, min(SAMPLE, len(enough))).astype(np.int64)]
     tuned = tune(table.part(chosen), tuning)
@@ -224,8 +229,7 @@ def peak_vectors(
     intensity = np.asarray(peaks.points["intensity"], np.float64)
     radius = np.hypot(*vectors.T)
     # The direct beam, and what lies between it and the shortest reflection.
-    shortest = 0.6 * float(crystal.reflections(_longest_first(crystal)).k_A[0])
-    good = (radius > shortest) & (intensity > 0) & np.isfinite(intensity)
+    good = (radius > 0.6 * shortest_A(crystal)) & (intensity > 0) & np.isfinite(intensity)
     if k_max_A is not None:
         good &= radius <= k_max_A
     rows = np.flatnonzero(good)
@@ -237,12 +241,32 @@ def peak_vectors(
     return PeakVectors(np.ascontiguousarray(out), offsets.astype(np.int64), rows), known
 
 
-def _longest_first(crystal: Crystal) -> float:
-    """A length within which there are reflections."""
+def with_direct_beam(peaks: PointTable, crystal: Crystal) -> PointTable:
+    """The same peaks; where one is the direct beam, it is the origin of its position.
+
+    That is the strongest peak within 0.35 of the shortest reflection of the calibrated origin.
+    """
+    radius = np.hypot(*peaks.vectors("A^-1").T)
+    central = np.flatnonzero(radius < 0.35 * shortest_A(crystal))
+    if not len(central) or "intensity" not in (peaks.dtype.names or ()):
+        return peaks
+    position = np.searchsorted(peaks.offsets, central, side="right") - 1
+    order = np.lexsort((peaks.points["intensity"][central], position))
+    # The last of each position is its strongest.
+    last = np.flatnonzero(np.append(np.diff(position[order]) > 0, True))
+    rows, where = central[order][last], position[order][last]
+    origin = np.array(peaks.calibration.origins(peaks.shape), np.float64).reshape(-1, 2)
+    origin[where] = peaks.positions_px[rows]
+    return peaks.with_calibration(origin_px=origin.reshape(*peaks.shape, 2))
+
+
+def shortest_A(crystal: Crystal) -> float:
+    """Length of the shortest reflection."""
     shortest = float(np.linalg.norm(crystal.reciprocal_A, axis=1).min())
     for factor in (2.1, 4.2, 8.4):
-        if len(crystal.reflections(factor * shortest)):
-            return factor * shortest
+        found = crystal.reflections(factor * shortest)
+        if len(found):
+            return float(found.k_A[0])
     raise ParameterError(f"{crystal.name!r} has no reflections: does it scatter at all?")
 
 
@@ -329,6 +353,7 @@ def match_orientations_of(
     min_peaks: int = 4,
     axis: Sequence[float] | None = None,
     axis_within_deg: float = 10.0,
+    origin: Literal["direct beam", "calibration"] = "direct beam",
     refine: bool = True,
     options: RunOptions | None = None,
 ) -> OrientationMap:
@@ -343,5 +368,6 @@ def match_orientations_of(
         min_peaks=min_peaks,
         axis=axis,
         axis_within_deg=axis_within_deg,
+        origin=origin,
         refine=refine,
     ).apply(peaks, options)

@@ -146,7 +146,7 @@ def plan_of(
 ) -> Plan:
     """Templates of every direction of the beam, sorted by radius."""
     frames = frames_of(directions)
-    bins = int(math.ceil((k_max_A + tolerance_A) / _BIN_A)) + 1
+    bins = math.ceil((k_max_A + tolerance_A) / _BIN_A) + 1
     first = np.empty((len(frames), bins + 1), np.int64)
     parts: list[Float] = []
     norm = np.empty(len(frames))

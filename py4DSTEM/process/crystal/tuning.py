@@ -24,7 +24,11 @@ _WIDTHS_A = (0.002, 0.004, 0.008, 0.016)
 """Half widths of rocking curves that are tried."""
 _STUDENT_MAD = 0.7649
 """Median absolute deviation of Student's t with 3 degrees of freedom."""
-_WORTH = 4.0
+_WIDE = 2.0
+"""Width of the kernel of positions, in standard deviations of their errors."""
+_LEAST_SCATTER = 0.5
+"""Few peaks are fitted better than predicted, and dynamical scattering is not kinematic."""
+_LEAST_WIDTH_PX = 1 / 3
 _LEAST_PAIRS = 12
 _ENERGY_FACTORS = (0.8, 1.25)
 _CERTAIN = 4.0
@@ -73,6 +77,8 @@ class Tuning:
         Half width of rocking curves; None: found.
     refine : bool
         Find pixel size and ellipse too.
+    pixel_A : float
+        Of the detector.
     """
 
     crystal: Crystal
@@ -82,6 +88,7 @@ class Tuning:
     precession_rad: float
     relrod_A: float | None
     refine: bool
+    pixel_A: float
 
     def models(self, k_max_A: float, width_A: float, B_A2: float) -> tuple[Model, Model]:
         """With broad and with true rocking curves; the broad ones reach to the next template."""
@@ -157,7 +164,8 @@ def tune(sample: PeakVectors, tuning: Tuning) -> Tuned:
             change, sigma = detector_fit(pair.seen, pair.expected)
             sample = sample.transformed(change)
             detector = _symmetric(change @ detector)
-        settings, B = pair.learnt(settings, B, narrow=tuning.refine or last > 0)
+        narrow = _LEAST_WIDTH_PX * tuning.pixel_A if tuning.refine or last > 0 else None
+        settings, B = pair.learnt(settings, B, narrow)
     models = tuning.models(settings.k_max_A, width, B)
     return Tuned(
         models, tuning.plan(models[0], settings), settings, width, B, detector, sigma,
@@ -238,8 +246,8 @@ class Pairs:
             (log + level)[ok] > settings.threshold + 1.0,
         )
 
-    def learnt(self, settings: Settings, B: float, narrow: bool) -> tuple[Settings, float]:
-        """Settings and attenuation that fit these pairs."""
+    def learnt(self, settings: Settings, B: float, least_A: float | None) -> tuple[Settings, float]:
+        """Settings and attenuation that fit these pairs; positions at least `least_A` wide."""
         left = self.difference - self.level
         use = self.bright if self.bright.sum() > _LEAST_PAIRS else np.ones(len(left), bool)
         slope = _robust_slope(self.k2[use], left[use])
@@ -247,12 +255,12 @@ class Pairs:
         scatter = float(np.median(np.abs(left - np.median(left)))) / _STUDENT_MAD
         changes: dict[str, float] = {
             "level": float(np.median(self.level)),
-            "scatter": float(np.clip(scatter, 0.3, 1.2)),
+            "scatter": float(np.clip(scatter, _LEAST_SCATTER, 1.2)),
             "level_weight": 1.0,
         }
-        if narrow:
-            apart = np.sqrt(np.median(((self.seen - self.expected) ** 2).sum(1)) / (2 * math.log(2)))
-            width = float(np.clip(2.0 * apart, 0.004, 0.03))
+        if least_A is not None:
+            apart2 = float(np.median(((self.seen - self.expected) ** 2).sum(1)))
+            width = float(np.clip(_WIDE * math.sqrt(apart2 / (2 * math.log(2))), least_A, 0.03))
             changes |= {"width_A": width, "reach_A": float(np.clip(3 * width, 0.03, 0.06))}
         return settings._replace(**changes), B
 
