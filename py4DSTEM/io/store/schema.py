@@ -184,8 +184,9 @@ def _fields(value: Any) -> Parts:
 
 
 def _row_of(value: Any) -> ResultKind | None:
-    names = [_target(cls) for cls in type(value).__mro__]
-    return next((row for row in _RESULTS.values() if row.target in names), None)
+    rows = {row.target: row for row in _RESULTS.values()}
+    names = (_target(cls) for cls in type(value).__mro__)
+    return next((rows[name] for name in names if name in rows), None)
 
 
 # ---- mappings become trees -----------------------------------------------------------------------

@@ -22,7 +22,9 @@ from py4DSTEM.process.classes.watershed import basins, otsu
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["GRAIN_FIELDS", "Grains", "SegmentGrains", "segment_grains"]
+__all__ = [
+    "GRAIN_FIELDS", "Grains", "SegmentGrains", "described", "segment_grains", "without_small",
+]  # fmt: skip
 
 Float = NDArray[np.float64]
 Labels = NDArray[np.int32]
@@ -208,7 +210,7 @@ class SegmentGrains(Analysis, kind="segment-grains", version=1):
             labels, members = self._of_images(np.asarray(images, np.float64))
         labels, kept = without_small(labels, self.min_positions, self.small)
         history = self.history(value.history)
-        return _described(labels, members[kept], tuple(names), value.calibration, history)
+        return described(labels, members[kept], tuple(names), value.calibration, history)
 
     def _of_images(self, images: Float) -> tuple[Labels, NDArray[np.bool_]]:
         shape = (images.shape[1], images.shape[2])
@@ -363,16 +365,17 @@ def together(segments: Sequence[_Segment], size: int) -> list[list[int]]:
 # ---- small grains --------------------------------------------------------------------------------
 def without_small(labels: Labels, least: int, small: Small) -> tuple[Labels, Ints]:
     """Labels of the grains that are large enough, the largest first, and their old numbers."""
-    labels = labels.copy()
-    sizes = np.bincount(labels[labels >= 0], minlength=int(labels.max(initial=NO_GRAIN)) + 1)
-    for k in np.argsort(sizes, kind="stable"):
-        if 0 < sizes[k] < least:
-            mine = labels == k
-            to = _longest_border(labels, int(k)) if small == "merge" else NO_GRAIN
-            labels[mine] = to
-            sizes[k] = 0
-            if to >= 0:
-                sizes[to] += int(mine.sum())
+    count = int(labels.max(initial=NO_GRAIN)) + 1
+    while True:
+        sizes = np.bincount(labels[labels >= 0], minlength=count)
+        tiny = np.flatnonzero((sizes > 0) & (sizes < least))
+        if not len(tiny):
+            break
+        to = _joined(labels, sizes, tiny) if small == "merge" else np.arange(count + 1)
+        if (to[tiny] == tiny).all():
+            to[tiny] = NO_GRAIN
+        to[-1] = NO_GRAIN  # what −1 looks up
+        labels = to[labels].astype(np.int32)
     order = np.argsort(-sizes, kind="stable")
     kept = order[sizes[order] > 0].astype(np.int64)
     number = np.full(len(sizes) + 1, NO_GRAIN, np.int32)  # the last is what −1 looks up
@@ -380,9 +383,24 @@ def without_small(labels: Labels, least: int, small: Small) -> tuple[Labels, Int
     return number[labels], kept
 
 
-def _longest_border(labels: Labels, which: int) -> int:
-    touching = [(c, a if b == which else b) for a, b, c in contacts_of(labels) if which in (a, b)]
-    return int(max(touching)[1]) if touching else NO_GRAIN
+def _joined(labels: Labels, sizes: Ints, tiny: Ints) -> Ints:
+    """What each grain becomes: a small one, the smallest first, its longest neighbour.
+
+    One that should join a grain which itself moves waits for the next round.
+    """
+    to = np.arange(len(sizes) + 1)
+    contacts = contacts_of(labels)
+    first, second, edges = np.concatenate([contacts, contacts[:, [1, 0, 2]]]).T
+    order = np.lexsort((second, edges, first))
+    last = order[np.flatnonzero(np.diff(first[order], append=-1))]
+    longest = dict(zip(first[last].tolist(), second[last].tolist(), strict=True))
+    taken: set[int] = set()
+    for k in tiny[np.argsort(sizes[tiny], kind="stable")].tolist():
+        other = longest.get(k)
+        if other is not None and k not in taken and to[other] == other:
+            to[k] = other
+            taken.add(other)
+    return to
 
 
 def contacts_of(labels: Labels) -> Ints:
@@ -398,13 +416,26 @@ def contacts_of(labels: Labels) -> Ints:
 
 
 # ---- statistics ----------------------------------------------------------------------------------
-def _described(
+def described(
     labels: Labels,
     members: NDArray[np.bool_],
     names: tuple[str, ...],
     calibration: Calibration,
     history: History,
 ) -> Grains:
+    """Statistics of the regions of a label image, whatever they were found by.
+
+    Parameters
+    ----------
+    labels : (Rx, Ry) int32
+        As `Grains` holds them.
+    members : (n, K) bool
+    names : tuple of str
+        Of the columns of `members`.
+    calibration : Calibration
+        For the scan step.
+    history : History
+    """
     n = len(members)
     x, y = calibration.R
     same = x.unit == y.unit and x.unit != "px"

@@ -166,7 +166,7 @@ def _places_um(layers: Layers) -> tuple[Float, Float]:
     """To the right and down, of each position."""
     down, right, _ = _steps(layers)
     rows, columns = np.indices(layers.labels.shape)
-    return columns * right, rows * down
+    return np.asarray(columns * right), np.asarray(rows * down)
 
 
 def _ang_head(layers: Layers) -> list[str]:

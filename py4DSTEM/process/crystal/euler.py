@@ -50,7 +50,7 @@ def euler_from_matrices(matrices: ArrayLike) -> Float:
     # NaN of R[2, 2] alone would be lost where `flat` is decided: every element counts.
     angles = np.stack([first % (2 * np.pi), np.arctan2(sine, R[..., 2, 2]), second % (2 * np.pi)],
                       axis=-1)  # fmt: skip
-    known = np.isfinite(R).all(axis=(-1, -2))
+    known = np.asarray(np.isfinite(R).all(axis=(-1, -2)))
     return np.asarray(np.where(known[..., None], angles, np.nan))
 
 

@@ -94,7 +94,7 @@ def orientation_map(
     R = np.array(matrices, np.float64)
     if R.ndim != 4 or R.shape[2:] != (3, 3) or R.size == 0:
         raise ShapeError(f"orientations of a scan are (Rx, Ry, 3, 3), not {R.shape}")
-    known = np.isfinite(R).all(axis=(2, 3))
+    known = np.asarray(np.isfinite(R).all(axis=(2, 3)))
     R[~known] = np.nan
     apart = np.abs(R[known] @ R[known].swapaxes(1, 2) - np.eye(3)).max(initial=0.0)
     if apart > _ROTATION or (np.linalg.det(R[known]) < 0).any():
