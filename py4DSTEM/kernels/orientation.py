@@ -39,6 +39,8 @@ _NEAR = 0.05
 _DISTINCT = math.radians(2.5)
 _LONGEST = 0.03
 """Longest step of the refinement, rad."""
+_STRONG = 6
+"""Peaks whose pairs span the zones that are tried."""
 _ZONE_SHARE = 0.5
 """Share of the amplitude that makes a zone."""
 
@@ -261,6 +263,10 @@ class Work(NamedTuple):
     polar: Float  # (4, peaks) radius, azimuth, amplitude and weight of the peaks
     normal: Float  # (4, 4)
     gradient: Float  # (4,)
+    best_normal: Float  # (4, 4) of the best so far
+    best_gradient: Float
+    turns3: Float  # (3, 3, 3) no rotation, the one so far, one more
+    step: Float  # (3,)
     level: Float  # (1,)
 
 
@@ -283,7 +289,8 @@ def _match_all(peaks, offsets, begin, end, plan, broad, model, settings, out):
             if left < settings.min_peaks:
                 break
             for i in range(left):
-                pk[i] = peaks[free[i]]
+                for k in range(3):
+                    pk[i, k] = peaks[free[i], k]
             if not _match_one(pk[:left], plan, broad, model, settings, work, out, p, m):
                 if m == 0:
                     out.reason[p] = NOTHING
@@ -323,8 +330,48 @@ def _work(most, reflections, templates, angles):
         np.empty((4, most)),
         np.empty((4, 4)),
         np.empty(4),
+        np.empty((4, 4)),
+        np.empty(4),
+        np.zeros((3, 3, 3)),
+        np.empty(3),
         np.zeros(1),
     )
+
+
+@njit(nogil=True, cache=True)
+def _copied(values, out):
+    for i in range(values.shape[0]):
+        for j in range(values.shape[1]):
+            out[i, j] = values[i, j]
+
+
+@njit(nogil=True, cache=True)
+def _unturned(work):
+    """No rotation."""
+    for i in range(3):
+        for j in range(3):
+            work.turns3[0, i, j] = 1.0 if i == j else 0.0
+    return work.turns3[0]
+
+
+@njit(nogil=True, cache=True)
+def _pick(values, count, most, order):
+    """Where the largest of the first `count` values are, largest first; returns how many."""
+    found = 0
+    for _ in range(min(most, count)):
+        best = -1
+        for c in range(count):
+            if values[c] > -np.inf and (best < 0 or values[c] > values[best]):
+                taken = False
+                for k in range(found):
+                    taken = taken or order[k] == c
+                if not taken:
+                    best = c
+        if best < 0:
+            break
+        order[found] = best
+        found += 1
+    return found
 
 
 @njit(nogil=True, cache=True)
@@ -333,13 +380,12 @@ def _score_all(peaks, offsets, matrices, model, settings, out, owners):
     for p in range(len(out)):
         most = max(most, offsets[p + 1] - offsets[p])
     work = _work(most, len(model.k2), 1, 1)
-    unturned = np.eye(3)
     for p in range(len(out)):
         if math.isfinite(matrices[p, 0, 0]):
             pk = peaks[offsets[p] : offsets[p + 1]]
             near = _local(matrices[p], model, settings, work)
             work.level[0] = settings.level
-            out[p] = _score(unturned, near, pk, model, settings, work)
+            out[p] = _score(_unturned(work), near, pk, model, settings, work)
             for j in range(len(pk)):
                 if work.kernel[j] > _NEAR:
                     owners[offsets[p] + j] = work.owner[j]
@@ -350,25 +396,25 @@ def _match_one(pk, plan, broad, model, settings, work, out, p, m):
     """The best orientation of one list of peaks, written to row (p, m)."""
     most = settings.candidates
     matrices = np.empty((most + _PARTNERS, 3, 3))
-    scores = np.full(most + _PARTNERS, -np.inf)
+    scores, order = np.full(most + _PARTNERS, -np.inf), np.empty(most, np.int64)
     _vote(pk, plan, settings, work)
     count = _candidates(plan, work, most, settings.reach_rad, matrices)
     for c in range(count):
         scores[c] = _refine(matrices[c], pk, broad, settings, work, 3)
-    order = np.argsort(-scores[:count])
-    scores[:] = -np.inf
-    for c in order[:_REFINED]:
-        scores[c] = _refine(matrices[c], pk, model, settings, work, 5)
+    kept = _pick(scores, count, _REFINED, order)
+    for c in range(count):
+        scores[c] = -np.inf
+    for k in range(kept):
+        scores[order[k]] = _refine(matrices[order[k]], pk, model, settings, work, 5)
     total = count
-    for c in np.argsort(-scores[:count])[:_PARTNERS]:
-        if _partner(matrices[c], pk, model, settings, work, matrices[total]):
+    kept = _pick(scores, count, _PARTNERS, order)
+    for k in range(kept):
+        if _partner(matrices[order[k]], pk, model, settings, work, matrices[total]):
             scores[total] = _refine(matrices[total], pk, model, settings, work, 6)
             total += 1
-    if total == 0:
+    if _pick(scores, total, 1, order) == 0 or not scores[order[0]] > 0.0:
         return False
-    best = np.argmax(scores[:total])
-    if not scores[best] > 0.0:
-        return False
+    best = order[0]
     _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m)
     return out.matched[p, m] >= settings.min_peaks
 
@@ -376,7 +422,8 @@ def _match_one(pk, plan, broad, model, settings, work, out, p, m):
 @njit(nogil=True, cache=True)
 def _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m):
     """The last refinement, the half turn about the zone axis, and the best of the others."""
-    R, partner = matrices[best].copy(), np.empty((3, 3))
+    R, partner = np.empty((3, 3)), np.empty((3, 3))
+    _copied(matrices[best], R)
     score, partner_score = _refine(R, pk, model, settings, work, 12), -np.inf
     paired = _partner(R, pk, model, settings, work, partner)
     if paired:
@@ -384,7 +431,7 @@ def _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m)
         if partner_score > score:
             R, partner = partner, R
             score, partner_score = partner_score, score
-        out.partners[p, m] = partner
+        _copied(partner, out.partners[p, m])
     other = -np.inf
     for c in range(total):
         if scores[c] > other:
@@ -393,11 +440,12 @@ def _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m)
                 apart = min(apart, _angle(matrices[c], partner, model.symmetry))
             if apart > _DISTINCT:
                 other = scores[c]
-    out.matrices[p, m] = R
+    _copied(R, out.matrices[p, m])
     out.score[p, m], out.other[p, m], out.partner_score[p, m] = score, other, partner_score
     near = _local(R, model, settings, work)
-    _score(np.eye(3), near, pk, model, settings, work)
-    out.normal[p, m], out.level[p, m] = work.normal, work.level[0]
+    _score(_unturned(work), near, pk, model, settings, work)
+    _copied(work.normal, out.normal[p, m])
+    out.level[p, m] = work.level[0]
     matched, amplitude, distance2 = 0, 0.0, 0.0
     for j in range(len(pk)):
         if work.kernel[j] > _NEAR:
@@ -427,7 +475,8 @@ def _vote(pk, plan, settings, work):
         weights[j] = math.sqrt(work.polar[2, j] / total)
     histogram = work.histogram
     for t in range(len(plan.norm)):
-        histogram[:] = 0.0
+        for k in range(angles):
+            histogram[k] = 0.0
         most, at, end = 0.0, 0, plan.first[t, bins]
         for j in range(len(pk)):
             start = min(max(int((radius[j] - reach) / plan.bin_A), 0), bins)
@@ -466,7 +515,10 @@ def _candidates(plan, work, most, apart, matrices):
     limit = 1 + 2 * math.cos(apart)
     count = 0
     for _ in range(4 * most):
-        t = np.argmax(work.votes)
+        t = 0
+        for other in range(len(plan.norm)):
+            if work.votes[other] > work.votes[t]:
+                t = other
         if count == most or not work.votes[t] > 0.0:
             break
         work.votes[t] = -1.0
@@ -478,9 +530,11 @@ def _candidates(plan, work, most, apart, matrices):
             R[i, 2] = frame[i, 2]
         new = True
         for other in range(count):
-            if (matrices[other] * R).sum() > limit:
-                new = False
-                break
+            trace = 0.0
+            for i in range(3):
+                for j in range(3):
+                    trace += matrices[other, i, j] * R[i, j]
+            new = new and trace <= limit
         if new:
             count += 1
     return count
@@ -491,41 +545,59 @@ def _partner(R, pk, model, settings, work, partner):
     """Half a turn of R about the zone that most of its reflections belong to, if there is one."""
     near = _local(R, model, settings, work)
     work.level[0] = settings.level
-    _score(np.eye(3), near, pk, model, settings, work)
-    strong = np.argsort(-np.where(work.kernel[: len(pk)] > _NEAR, pk[:, 2], -np.inf))[:6]
-    total, best = 0.0, 0.0
+    _score(_unturned(work), near, pk, model, settings, work)
+    strength = work.polar[0]
+    total = 0.0
     for j in range(len(pk)):
-        if work.kernel[j] > _NEAR:
-            total += work.polar[2, j]
-    axis = np.zeros(3)
-    for a in range(len(strong)):
+        explained = work.kernel[j] > _NEAR
+        strength[j] = work.polar[2, j] if explained else -np.inf
+        total += work.polar[2, j] if explained else 0.0
+    strong = np.empty(_STRONG, np.int64)
+    count = _pick(strength, len(pk), _STRONG, strong)
+    best, nx, ny, nz = 0.0, 0.0, 0.0, 0.0
+    for a in range(count):
         for b in range(a):
-            if work.kernel[strong[a]] > _NEAR and work.kernel[strong[b]] > _NEAR:
-                first, second = model.g[work.owner[strong[a]]], model.g[work.owner[strong[b]]]
-                normal = np.array([
-                    first[1] * second[2] - first[2] * second[1],
-                    first[2] * second[0] - first[0] * second[2],
-                    first[0] * second[1] - first[1] * second[0],
-                ])  # fmt: skip
-                size = math.sqrt((normal * normal).sum())
-                # Two reflections of one row span no plane.
-                if size > 0.05 * math.sqrt((first**2).sum() * (second**2).sum()):
-                    normal /= size
-                    amount = 0.0
-                    for j in range(len(pk)):
-                        owner = work.owner[j]
-                        if owner >= 0 and abs((model.g[owner] * normal).sum()) < 1e-6:
-                            amount += work.polar[2, j]
-                    if amount > best:
-                        best = amount
-                        axis[:] = normal
+            x, y, z = _normal(model.g[work.owner[strong[a]]], model.g[work.owner[strong[b]]])
+            amount = _in_zone(x, y, z, pk, model, work)
+            if amount > best:
+                best, nx, ny, nz = amount, x, y, z
     if best < _ZONE_SHARE * total or best == 0.0:
         return False
     for j in range(3):
-        along = axis[0] * R[0, j] + axis[1] * R[1, j] + axis[2] * R[2, j]
-        for i in range(3):
-            partner[i, j] = 2 * axis[i] * along - R[i, j]
+        along = nx * R[0, j] + ny * R[1, j] + nz * R[2, j]
+        partner[0, j] = 2 * nx * along - R[0, j]
+        partner[1, j] = 2 * ny * along - R[1, j]
+        partner[2, j] = 2 * nz * along - R[2, j]
     return _angle(R, partner, model.symmetry) > _DISTINCT
+
+
+@njit(nogil=True, cache=True)
+def _normal(first, second):
+    """The direction normal to two reflections; zero for two of one row, which span no plane."""
+    x = first[1] * second[2] - first[2] * second[1]
+    y = first[2] * second[0] - first[0] * second[2]
+    z = first[0] * second[1] - first[1] * second[0]
+    size = math.sqrt(x * x + y * y + z * z)
+    lengths = math.sqrt(first[0] ** 2 + first[1] ** 2 + first[2] ** 2) * math.sqrt(
+        second[0] ** 2 + second[1] ** 2 + second[2] ** 2
+    )
+    if size < 0.05 * lengths:
+        return 0.0, 0.0, 0.0
+    return x / size, y / size, z / size
+
+
+@njit(nogil=True, cache=True)
+def _in_zone(x, y, z, pk, model, work):
+    """Amplitude of the explained peaks whose reflections are normal to a direction."""
+    amount = 0.0
+    if x == 0.0 and y == 0.0 and z == 0.0:
+        return amount
+    for j in range(len(pk)):
+        if work.kernel[j] > _NEAR:
+            g = model.g[work.owner[j]]
+            if abs(g[0] * x + g[1] * y + g[2] * z) < 1e-6:
+                amount += work.polar[2, j]
+    return amount
 
 
 @njit(nogil=True, cache=True)
@@ -551,7 +623,7 @@ def _local(R, model, settings, work):
     """Components of the reflections that may be excited within reach; returns how many."""
     count = 0
     for h in range(len(model.k2)):
-        x, y, z = model.g[h]
+        x, y, z = model.g[h, 0], model.g[h, 1], model.g[h, 2]
         along = x * R[0, 2] + y * R[1, 2] + z * R[2, 2]
         s = along - 0.5 * settings.wavelength_A * model.k2[h]
         if abs(s) < model.s_max + settings.reach_rad * math.sqrt(model.k2[h]):
@@ -567,26 +639,27 @@ def _local(R, model, settings, work):
 def _refine(R, pk, model, settings, work, steps):
     """Turn R uphill in place (damped Gauss-Newton); its score."""
     near = _local(R, model, settings, work)
-    turn, trial = np.eye(3), np.empty((3, 3))
     work.level[0] = settings.level
+    turn, trial, v = work.turns3[1], work.turns3[2], work.step
+    _copied(_unturned(work), turn)
     score = _score(turn, near, pk, model, settings, work)
-    normal, gradient = work.normal.copy(), work.gradient.copy()
+    normal, gradient = work.best_normal, work.best_gradient
+    _kept(work)
+    farthest = 1 + 2 * math.cos(settings.reach_rad)
     damping = 0.03
-    v = np.empty(3)
     for _ in range(steps):
         _solve(normal, gradient, damping, v)
         size = math.sqrt(v[0] ** 2 + v[1] ** 2 + v[2] ** 2)
         if size > _LONGEST:
-            v *= _LONGEST / size
+            for i in range(3):
+                v[i] *= _LONGEST / size
         _turned(turn, v, trial)
         found = _score(trial, near, pk, model, settings, work)
-        if found > score and trial[0, 0] + trial[1, 1] + trial[2, 2] > 1 + 2 * math.cos(
-            settings.reach_rad
-        ):
+        if found > score and trial[0, 0] + trial[1, 1] + trial[2, 2] > farthest:
             small = found - score < 1e-3
             score = found
-            turn[:] = trial
-            normal[:], gradient[:] = work.normal, work.gradient
+            _copied(trial, turn)
+            _kept(work)
             damping *= 0.3
             if small:
                 break
@@ -594,51 +667,62 @@ def _refine(R, pk, model, settings, work, steps):
             damping = 10.0 * damping + 0.1
             if size < 1e-4:
                 break
-    R[:] = R @ turn.T
+    for i in range(3):
+        x, y, z = R[i, 0], R[i, 1], R[i, 2]
+        for j in range(3):
+            R[i, j] = x * turn[j, 0] + y * turn[j, 1] + z * turn[j, 2]
     return score
+
+
+@njit(nogil=True, cache=True)
+def _kept(work):
+    """The derivatives of the last score become those of the best."""
+    _copied(work.normal, work.best_normal)
+    for i in range(4):
+        work.best_gradient[i] = work.gradient[i]
 
 
 @njit(nogil=True, cache=True)
 def _solve(normal, gradient, damping, v):
     """Gauss-Newton step of the three rotations, the scale following."""
-    a = np.empty((3, 3))
-    b = np.empty(3)
     scale = normal[3, 3] + 1e-12
-    for i in range(3):
-        b[i] = gradient[i] - normal[i, 3] * gradient[3] / scale
-        for j in range(3):
-            a[i, j] = normal[i, j] - normal[i, 3] * normal[3, j] / scale
-    for i in range(3):
-        a[i, i] = a[i, i] * (1 + damping) + 1.0
-    v[0] = a[1, 1] * a[2, 2] - a[1, 2] * a[2, 1]
-    c01 = a[1, 2] * a[2, 0] - a[1, 0] * a[2, 2]
-    c02 = a[1, 0] * a[2, 1] - a[1, 1] * a[2, 0]
-    det = a[0, 0] * v[0] + a[0, 1] * c01 + a[0, 2] * c02
-    c11 = a[0, 0] * a[2, 2] - a[0, 2] * a[2, 0]
-    c12 = a[0, 1] * a[2, 0] - a[0, 0] * a[2, 1]
-    c22 = a[0, 0] * a[1, 1] - a[0, 1] * a[1, 0]
-    x = (v[0] * b[0] + c01 * b[1] + c02 * b[2]) / det
-    y = (c01 * b[0] + c11 * b[1] + c12 * b[2]) / det
-    z = (c02 * b[0] + c12 * b[1] + c22 * b[2]) / det
-    v[0], v[1], v[2] = x, y, z
+    n0, n1, n2 = normal[0, 3] / scale, normal[1, 3] / scale, normal[2, 3] / scale
+    more = 1.0 + damping
+    # The one keeps a rotation that nothing fixes from running away.
+    a00 = (normal[0, 0] - n0 * normal[0, 3]) * more + 1.0
+    a11 = (normal[1, 1] - n1 * normal[1, 3]) * more + 1.0
+    a22 = (normal[2, 2] - n2 * normal[2, 3]) * more + 1.0
+    a01 = normal[0, 1] - n0 * normal[1, 3]
+    a02 = normal[0, 2] - n0 * normal[2, 3]
+    a12 = normal[1, 2] - n1 * normal[2, 3]
+    b0, b1, b2 = (
+        gradient[0] - n0 * gradient[3],
+        gradient[1] - n1 * gradient[3],
+        gradient[2] - n2 * gradient[3],
+    )
+    c00, c01, c02 = a11 * a22 - a12 * a12, a12 * a02 - a01 * a22, a01 * a12 - a11 * a02
+    c11, c12, c22 = a00 * a22 - a02 * a02, a01 * a02 - a00 * a12, a00 * a11 - a01 * a01
+    det = a00 * c00 + a01 * c01 + a02 * c02
+    v[0] = (c00 * b0 + c01 * b1 + c02 * b2) / det
+    v[1] = (c01 * b0 + c11 * b1 + c12 * b2) / det
+    v[2] = (c02 * b0 + c12 * b1 + c22 * b2) / det
 
 
 @njit(nogil=True, cache=True)
 def _turned(turn, v, out):
-    """``out = exp([v]×) turn``."""
+    """``out = exp([v]×) turn``, by the formula of Rodrigues."""
     angle = math.sqrt(v[0] ** 2 + v[1] ** 2 + v[2] ** 2)
     if angle < 1e-12:
-        out[:] = turn
+        _copied(turn, out)
         return
-    x, y, z = v / angle
+    x, y, z = v[0] / angle, v[1] / angle, v[2] / angle
     c, s = math.cos(angle), math.sin(angle)
-    d = 1 - c
-    m = np.array([
-        [c + x * x * d, x * y * d - z * s, x * z * d + y * s],
-        [y * x * d + z * s, c + y * y * d, y * z * d - x * s],
-        [z * x * d - y * s, z * y * d + x * s, c + z * z * d],
-    ])  # fmt: skip
-    out[:] = m @ turn
+    for j in range(3):
+        a, b, d = turn[0, j], turn[1, j], turn[2, j]
+        along = (x * a + y * b + z * d) * (1 - c)
+        out[0, j] = c * a + s * (y * d - z * b) + along * x
+        out[1, j] = c * b + s * (z * a - x * d) + along * y
+        out[2, j] = c * d + s * (x * b - y * a) + along * z
 
 
 # ---- the score -----------------------------------------------------------------------------------
@@ -652,8 +736,10 @@ def _score(turn, near, pk, model, settings, work):
     level = _level(pk, settings, work)
     work.level[0] = level
     normal, gradient = work.normal, work.gradient
-    normal[:] = 0.0
-    gradient[:] = 0.0
+    for i in range(4):
+        gradient[i] = 0.0
+        for j in range(4):
+            normal[i, j] = 0.0
     score = _explained(pk, level, settings, work)
     steep = _STEEP / settings.scatter
     for i in range(unseen):
@@ -701,7 +787,7 @@ def _assign(turn, near, pk, model, settings, work):
         work.kernel[j] = 0.0
         work.expected[j] = -np.inf
     for i in range(near):
-        gx, gy, gz = work.gs[i]
+        gx, gy, gz = work.gs[i, 0], work.gs[i, 1], work.gs[i, 2]
         h = work.index[i]
         z = turn[2, 0] * gx + turn[2, 1] * gy + turn[2, 2] * gz
         u = (z - 0.5 * settings.wavelength_A * model.k2[h] + model.s_max) * per_step
@@ -763,7 +849,7 @@ def _explained(pk, level, settings, work):
         kernel = work.kernel[j]
         if kernel == 0.0:
             continue
-        x, y, z = work.at[j]
+        x, y, z = work.at[j, 0], work.at[j, 1], work.at[j, 2]
         r = (pk[j, 2] - work.expected[j] - level) / settings.scatter
         tail = 1 + r * r / _NU
         worth = settings.worth - 0.5 * (_NU + 1) * math.log(tail)
