@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 
 FOUND, TOO_FEW, NOTHING = 0, 1, 2
 """Why a pattern has an orientation or none."""
+_STEPS = np.array([3, 5, 6, 12, 8])
+"""Most steps of each stage of the refinement; an array, since literals are compiled one by one."""
 _REFINED = 6
 """Candidates that are refined with sharp rocking curves."""
 _PARTNERS = 3
@@ -400,17 +402,17 @@ def _match_one(pk, plan, broad, model, settings, work, out, p, m):
     _vote(pk, plan, settings, work)
     count = _candidates(plan, work, most, settings.reach_rad, matrices)
     for c in range(count):
-        scores[c] = _refine(matrices[c], pk, broad, settings, work, 3)
+        scores[c] = _refine(matrices[c], pk, broad, settings, work, _STEPS[0])
     kept = _pick(scores, count, _REFINED, order)
     for c in range(count):
         scores[c] = -np.inf
     for k in range(kept):
-        scores[order[k]] = _refine(matrices[order[k]], pk, model, settings, work, 5)
+        scores[order[k]] = _refine(matrices[order[k]], pk, model, settings, work, _STEPS[1])
     total = count
     kept = _pick(scores, count, _PARTNERS, order)
     for k in range(kept):
         if _partner(matrices[order[k]], pk, model, settings, work, matrices[total]):
-            scores[total] = _refine(matrices[total], pk, model, settings, work, 6)
+            scores[total] = _refine(matrices[total], pk, model, settings, work, _STEPS[2])
             total += 1
     if _pick(scores, total, 1, order) == 0 or not scores[order[0]] > 0.0:
         return False
@@ -424,10 +426,10 @@ def _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m)
     """The last refinement, the half turn about the zone axis, and the best of the others."""
     R, partner = np.empty((3, 3)), np.empty((3, 3))
     _copied(matrices[best], R)
-    score, partner_score = _refine(R, pk, model, settings, work, 12), -np.inf
+    score, partner_score = _refine(R, pk, model, settings, work, _STEPS[3]), -np.inf
     paired = _partner(R, pk, model, settings, work, partner)
     if paired:
-        partner_score = _refine(partner, pk, model, settings, work, 8)
+        partner_score = _refine(partner, pk, model, settings, work, _STEPS[4])
         if partner_score > score:
             R, partner = partner, R
             score, partner_score = partner_score, score
