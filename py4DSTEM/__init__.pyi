@@ -12,7 +12,6 @@ from py4DSTEM.batch.series import Series as Series
 from py4DSTEM.core.axis import Axis as Axis
 from py4DSTEM.core.calibration import Calibration as Calibration
 from py4DSTEM.core.calibration import Ellipse as Ellipse
-from py4DSTEM.core.crystal import Crystal as Crystal
 from py4DSTEM.core.crystal import Reflections as Reflections
 from py4DSTEM.core.crystal import Site as Site
 from py4DSTEM.core.detector import Annulus as Annulus
@@ -85,6 +84,9 @@ from py4DSTEM.plot.figures.ptychography import show_slices as show_slices
 from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
 from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
+from py4DSTEM.plot.figures.spots import show_powder_pattern as show_powder_pattern
+from py4DSTEM.plot.figures.spots import show_spot_pattern as show_spot_pattern
+from py4DSTEM.plot.figures.spots import show_thickness_series as show_thickness_series
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.plot.figures.strain import show_strain_comparison as show_strain_comparison
 from py4DSTEM.plot.figures.symmetry import show_angular_correlation as show_angular_correlation
@@ -206,6 +208,16 @@ from py4DSTEM.process.clean import subtract_background as subtract_background
 from py4DSTEM.process.clean import subtract_dark as subtract_dark
 from py4DSTEM.process.com import CenterOfMass as CenterOfMass
 from py4DSTEM.process.com import center_of_mass as center_of_mass
+from py4DSTEM.process.crystal import Crystal as Crystal
+from py4DSTEM.process.crystal.bloch import BlochWaves as BlochWaves
+from py4DSTEM.process.crystal.bloch import bloch_waves as bloch_waves
+from py4DSTEM.process.crystal.cbed import convergent_beam_pattern as convergent_beam_pattern
+from py4DSTEM.process.crystal.ewald import extinction_distance_A as extinction_distance_A
+from py4DSTEM.process.crystal.ewald import zone_orientation as zone_orientation
+from py4DSTEM.process.crystal.patterns import diffraction_pattern as diffraction_pattern
+from py4DSTEM.process.crystal.powder import PowderPattern as PowderPattern
+from py4DSTEM.process.crystal.powder import powder_pattern as powder_pattern
+from py4DSTEM.process.crystal.spots import SpotPattern as SpotPattern
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern
 from py4DSTEM.process.diffraction import MeanPattern as MeanPattern
 from py4DSTEM.process.diffraction import StdPattern as StdPattern

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -119,6 +119,13 @@ class Crystal:
     name: str = "crystal"
     source: Source = "peng"
     _basis: Float = field(init=False)
+
+    # Functions of these names that take a crystal first, bound by `process.crystal`.
+    diffraction_pattern: ClassVar[Callable[..., Any]]
+    powder_pattern: ClassVar[Callable[..., Any]]
+    bloch_waves: ClassVar[Callable[..., Any]]
+    convergent_beam_pattern: ClassVar[Callable[..., Any]]
+    zone_orientation: ClassVar[Callable[..., Any]]
 
     def __post_init__(self) -> None:
         cell = tuple(float(one) for one in self.cell)

@@ -155,4 +155,7 @@ def _share(images: Float, places_px: Float, weights: Float) -> None:
             x, y = low[:, 0] + dx, low[:, 1] + dy
             near = np.abs(1 - dx - part[:, 0]) * np.abs(1 - dy - part[:, 1])
             kept = (x >= 0) & (x < images.shape[1]) & (y >= 0) & (y < images.shape[2])
-            np.add.at(images, (slice(None), x[kept], y[kept]), (weights * near)[:, kept])
+            flat = x[kept] * images.shape[2] + y[kept]
+            for image, row in zip(images, weights * near, strict=True):
+                added = np.bincount(flat, row[kept], minlength=image.size)
+                image += added.reshape(image.shape)

@@ -24,6 +24,7 @@ __all__ = [
 ]  # fmt: skip
 
 Float = NDArray[np.float64]
+Complex = NDArray[np.complex128]
 _ENERGIES_EV = (1e3, 1e7)
 _MOST_TILT_MRAD = 300.0
 _PARALLEL = 1e-6

@@ -135,7 +135,7 @@ def powder_pattern(
     each *= thickness_A / (2 * found.k_A)
     ring = np.concatenate([[0], np.cumsum(np.diff(found.k_A) > _SAME_A)])
     first = np.flatnonzero(np.diff(ring, prepend=-1))
-    intensity = np.bincount(ring, each)
+    intensity: Float = np.bincount(ring, each).astype(np.float64)
     k = np.arange(0, k_max_A + k_step_A / 2, k_step_A)
     profile = _profile(k, found.k_A[first], intensity, width_A, lorentzian)
     told = {
@@ -144,7 +144,7 @@ def powder_pattern(
         "crystal": crystal.plain(),
     }  # fmt: skip
     return PowderPattern(
-        found.hkl[first], found.k_A[first], np.bincount(ring), intensity, k, profile, crystal,
+        found.hkl[first], found.k_A[first], np.bincount(ring).astype(np.int64), intensity, k, profile, crystal,
         float(energy_eV), History().then("powder-pattern", told), f"{crystal.name} rings",
     )  # fmt: skip
 
