@@ -445,7 +445,7 @@ def mean_orientation(matrices: Any, crystal: Crystal | str) -> Float:
     for _ in range(_ROUNDS):
         near, _ = _equivalent(R, np.broadcast_to(mean, R.shape), rotations)
         mean = _means(near, np.zeros(len(R), np.int64), 1)
-    return mean[0]
+    return np.asarray(mean[0])
 
 
 def _kernel_average(matrices: Float, labels: NDArray[np.int32]) -> Float:
@@ -479,7 +479,8 @@ def _boundaries(
         edge = (labels[a] != labels[b]) & (labels[a] >= 0) & (labels[b] >= 0)
         ends.append((np.stack([rows[a][edge], columns[a][edge]]),
                      np.stack([rows[b][edge], columns[b][edge]])))  # fmt: skip
-    one, other = (np.concatenate(side, axis=1) for side in zip(*ends, strict=True))
+    one = np.concatenate([first for first, _ in ends], axis=1)
+    other = np.concatenate([second for _, second in ends], axis=1)
     out = np.zeros(one.shape[1], BOUNDARY_FIELDS)
     out["first"], out["second"] = labels[tuple(one)], labels[tuple(other)]
     out["rx"], out["ry"] = (one + other) / 2

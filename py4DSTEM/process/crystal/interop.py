@@ -138,18 +138,15 @@ class Layers:
     labels : (Rx, Ry) int64
         Index into `maps`; −1 where there is no orientation.
     maps : tuple of OrientationMap
+    calibration : Calibration
+    history : History
+        Of the whole.
     """
 
     labels: NDArray[np.int64]
     maps: tuple[OrientationMap, ...]
-
-    @property
-    def calibration(self) -> Calibration:
-        return self.maps[0].calibration
-
-    @property
-    def history(self) -> History:
-        return self.maps[0].history
+    calibration: Calibration
+    history: History
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -177,7 +174,8 @@ class Layers:
 def layers_of(value: Any) -> Layers:
     """The layers of an orientation map, or of what has ``labels`` and ``orientations``."""
     if isinstance(value, OrientationMap):
-        return Layers(np.where(value.indexed, 0, NOT_INDEXED), (value,))
+        labels = np.where(value.indexed, 0, NOT_INDEXED)
+        return Layers(labels, (value,), value.calibration, value.history)
     maps = tuple(getattr(value, "orientations", ()) or ())
     labels = np.asarray(getattr(value, "labels", ()))
     if not maps or not all(isinstance(one, OrientationMap) for one in maps):
@@ -189,7 +187,7 @@ def layers_of(value: Any) -> Layers:
     out = np.full(labels.shape, NOT_INDEXED)
     for k, one in enumerate(maps):
         out[(labels == k) & one.indexed] = k
-    return Layers(out, maps)
+    return Layers(out, maps, value.calibration, value.history)
 
 
 # ---- orix ----------------------------------------------------------------------------------------
