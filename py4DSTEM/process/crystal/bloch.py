@@ -17,12 +17,13 @@ from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.crystal.ewald import Beam, candidates, chosen_orientation, incident_beams
-from py4DSTEM.process.crystal.spots import SpotPattern
+from py4DSTEM.process.crystal.spots import SpotPattern, made_by
 
 __all__ = ["BlochWaves", "Scattering", "bloch_waves", "thicknesses"]
 
 Float = NDArray[np.float64]
 Complex = NDArray[np.complex128]
+_CITES = ("10.1002/andp.19283921704",)
 _MOST_BEAMS = 2500
 _MOST_NUMBERS = 50_000_000
 _COUPLED = 1e-9
@@ -218,16 +219,14 @@ def bloch_waves(
             "directions do not fit: take fewer"
         )
     amplitudes = np.stack([scattering.amplitudes(one, depths) for one in incident])
-    told = {
-        "energy_eV": energy_eV, "thickness_A": depths.tolist(), "k_max_A": k_max_A,
+    history = made_by("bloch-waves", crystal, {
+        "orientation": frame, "energy_eV": energy_eV, "thickness_A": depths, "k_max_A": k_max_A,
         "s_max_A": s_max_A, "weak_s_max_A": weak_s_max_A, "absorption": absorption,
-        "tilt_mrad": [float(one) for one in tilt_mrad], "precession_mrad": precession_mrad,
-        "azimuths": azimuths, "orientation": frame.tolist(), "crystal": crystal.plain(),
-    }  # fmt: skip
+        "tilt_mrad": tilt_mrad, "precession_mrad": precession_mrad, "azimuths": azimuths,
+    }, _CITES)  # fmt: skip
     return BlochWaves(
         scattering.hkl, scattering.g_A[:, :2], scattering.s_A(incident.mean(axis=0)), depths,
-        amplitudes, frame, crystal, float(energy_eV),
-        History().then("bloch-waves", told, 1, ("10.1002/andp.19283921704",)),
+        amplitudes, frame, crystal, float(energy_eV), history,
         report=scattering.report(amplitudes, incident),
     )  # fmt: skip
 

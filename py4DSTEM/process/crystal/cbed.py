@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.crystal import Crystal
-from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.process.crystal.bloch import Scattering, thicknesses
 from py4DSTEM.process.crystal.ewald import Beam, chosen_orientation, incident_beams
+from py4DSTEM.process.crystal.spots import made_by
 
 __all__ = ["convergent_beam_pattern"]
 
@@ -101,29 +101,37 @@ def convergent_beam_pattern(
         crystal, frame, beam, incident, k_max_A=k_max_A, s_max_A=s_max_A,
         weak_s_max_A=weak_s_max_A, absorption=absorption,
     )  # fmt: skip
-    images = np.zeros((len(depths), *Q_shape))
-    middle = np.array([Q_shape[0] // 2, Q_shape[1] // 2])
-    offsets = scattering.g_A[:, :2] / Q_pixel_size_A + middle
-    for pixel, one in zip(pixels, incident, strict=True):
-        _share(images, offsets + pixel, np.abs(scattering.amplitudes(one, depths)) ** 2)
-    images /= len(incident)
-    told = {
-        "energy_eV": energy_eV, "semiangle_mrad": semiangle_mrad, "thickness_A": depths.tolist(),
-        "Q_shape": list(Q_shape), "Q_pixel_size_A": Q_pixel_size_A, "k_max_A": k_max_A,
-        "s_max_A": s_max_A, "weak_s_max_A": weak_s_max_A, "absorption": absorption,
-        "tilt_mrad": [float(one) for one in tilt_mrad], "orientation": frame.tolist(),
-        "crystal": crystal.plain(),
-    }  # fmt: skip
+    places = scattering.g_A[:, :2] / Q_pixel_size_A + _middle(Q_shape)
+    images = _images(scattering, incident, places + pixels[:, None], depths, Q_shape)
     calibration = Calibration().replace(
         Q_pixel_size=Q_pixel_size_A, Q_pixel_units="A^-1", energy_eV=float(energy_eV),
-        semiangle_mrad=semiangle_mrad, origin_px=middle,
+        semiangle_mrad=semiangle_mrad, origin_px=_middle(Q_shape),
     )  # fmt: skip
+    history = made_by("convergent-beam-pattern", crystal, {
+        "orientation": frame, "energy_eV": energy_eV, "semiangle_mrad": semiangle_mrad,
+        "thickness_A": depths, "Q_shape": Q_shape, "Q_pixel_size_A": Q_pixel_size_A,
+        "k_max_A": k_max_A, "s_max_A": s_max_A, "weak_s_max_A": weak_s_max_A,
+        "absorption": absorption, "tilt_mrad": tilt_mrad,
+    })  # fmt: skip
     several = np.ndim(thickness_A) > 0
-    return DiffractionSlice(
-        images if several else images[0], calibration,
-        History().then("convergent-beam-pattern", told), f"{crystal.name} CBED",
-        tuple(f"{one:g} Å" for one in depths) if several else (),
-    )  # fmt: skip
+    labels = tuple(f"{one:g} Å" for one in depths) if several else ()
+    data = images if several else images[0]
+    return DiffractionSlice(data, calibration, history, f"{crystal.name} CBED", labels)
+
+
+def _middle(Q_shape: tuple[int, int]) -> Float:
+    return np.array([Q_shape[0] // 2, Q_shape[1] // 2], np.float64)
+
+
+def _images(
+    scattering: Scattering, incident_A: Float, places_px: Float, depths: Float,
+    Q_shape: tuple[int, int],
+) -> Float:  # fmt: skip
+    """Mean over the incident directions, whose beams land at `places_px` (d, n, 2), (m, Qx, Qy)."""
+    images = np.zeros((len(depths), *Q_shape))
+    for places, one in zip(places_px, incident_A, strict=True):
+        _share(images, places, np.abs(scattering.amplitudes(one, depths)) ** 2)
+    return images / len(incident_A)
 
 
 def _cone_px(

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from py4DSTEM.core.crystal import Crystal
-from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.crystal.ewald import Beam, candidates, chosen_orientation, incident_beams
-from py4DSTEM.process.crystal.spots import SpotPattern
+from py4DSTEM.process.crystal.spots import SpotPattern, made_by
 
 __all__ = ["Relrod", "diffraction_pattern"]
 
@@ -113,24 +112,19 @@ def diffraction_pattern(
     incident = incident_beams(beam, tilt_mrad, precession_mrad, azimuths)
     hkl, g = candidates(crystal, frame, beam, incident, k_max_A, _REACH[relrod] * width)
     s = np.stack([beam.excitation_error_A(g, one) for one in incident])
-    rod = _Rod(thickness_A, width, relrod)
-    coupling = beam.coupling_per_A(crystal.structure_factors_A(hkl), crystal.volume_A3)
-    intensity = rod.intensity(coupling, s).mean(axis=0)
-    intensity[0] = 1.0
+    intensity = _single(crystal, beam, rod := _Rod(thickness_A, width, relrod), hkl, s)
     if double_diffraction:
         intensity += _double(crystal, beam, rod, hkl, s)
     found = _sorted(intensity, weakest)
     middle = beam.excitation_error_A(g, incident.mean(axis=0))
-    told = {
-        "energy_eV": energy_eV, "k_max_A": k_max_A, "thickness_A": thickness_A, "relrod": relrod,
-        "relrod_width_A": width, "precession_mrad": precession_mrad,
-        "tilt_mrad": [float(one) for one in tilt_mrad], "double_diffraction": double_diffraction,
-        "weakest": weakest, "orientation": frame.tolist(), "crystal": crystal.plain(),
-    }  # fmt: skip
+    history = made_by("diffraction-pattern", crystal, {
+        "orientation": frame, "energy_eV": energy_eV, "k_max_A": k_max_A, "relrod": relrod,
+        "thickness_A": thickness_A, "relrod_width_A": width, "precession_mrad": precession_mrad,
+        "tilt_mrad": tilt_mrad, "double_diffraction": double_diffraction, "weakest": weakest,
+    }, _CITES)  # fmt: skip
     return SpotPattern(
         hkl[found], g[found, :2], middle[found], intensity[found], frame, crystal,
-        float(energy_eV), history=History().then("diffraction-pattern", told, 1, _CITES),
-        name=f"{crystal.name} pattern",
+        float(energy_eV), "kinematic", history, f"{crystal.name} pattern",
     )  # fmt: skip
 
 
@@ -166,6 +160,14 @@ class _Rod:
     def half(self) -> _Rod:
         """That of half the crystal."""
         return _Rod(self.thickness_A / 2, self.width_A * 2, self.shape)
+
+
+def _single(crystal: Crystal, beam: Beam, rod: _Rod, hkl: NDArray[np.int64], s_A: Float) -> Float:
+    """What is scattered once, averaged over the incident directions, (n,); the direct beam is 1."""
+    coupling = beam.coupling_per_A(crystal.structure_factors_A(hkl), crystal.volume_A3)
+    intensity = rod.intensity(coupling, s_A).mean(axis=0)
+    intensity[0] = 1.0
+    return np.asarray(intensity)
 
 
 def _double(crystal: Crystal, beam: Beam, rod: _Rod, hkl: NDArray[np.int64], s_A: Float) -> Float:

@@ -15,6 +15,7 @@ from py4DSTEM.core.history import History
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.crystal.ewald import Beam
+from py4DSTEM.process.crystal.spots import made_by
 
 __all__ = ["PowderPattern", "powder_pattern"]
 
@@ -138,14 +139,13 @@ def powder_pattern(
     intensity: Float = np.bincount(ring, each).astype(np.float64)
     k = np.arange(0, k_max_A + k_step_A / 2, k_step_A)
     profile = _profile(k, found.k_A[first], intensity, width_A, lorentzian)
-    told = {
+    history = made_by("powder-pattern", crystal, {
         "energy_eV": energy_eV, "k_max_A": k_max_A, "thickness_A": thickness_A,
         "width_A": width_A, "lorentzian": lorentzian, "k_step_A": k_step_A,
-        "crystal": crystal.plain(),
-    }  # fmt: skip
+    })  # fmt: skip
     return PowderPattern(
-        found.hkl[first], found.k_A[first], np.bincount(ring).astype(np.int64), intensity, k, profile, crystal,
-        float(energy_eV), History().then("powder-pattern", told), f"{crystal.name} rings",
+        found.hkl[first], found.k_A[first], np.bincount(ring).astype(np.int64), intensity, k,
+        profile, crystal, float(energy_eV), history, f"{crystal.name} rings",
     )  # fmt: skip
 
 

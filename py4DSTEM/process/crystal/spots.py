@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from py4DSTEM.errors import ParameterError, ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.units import electron_wavelength_A
 
-__all__ = ["SpotPattern", "disks_of"]
+__all__ = ["SpotPattern", "disks_of", "made_by"]
 
 Float = NDArray[np.float64]
 
@@ -159,6 +159,18 @@ class SpotPattern:
             indices = " ".join(map(str, hkl))
             lines.append(f"{indices:>10}  q {np.hypot(*q):.4f} 1/Å  s {s:+.4f} 1/Å  I {one:.3g}")
         return "\n".join(lines)
+
+
+def made_by(
+    kind: str, crystal: Crystal, parameters: Mapping[str, Any], cites: tuple[str, ...] = ()
+) -> History:
+    """The history of what was computed from a crystal, in plain values."""
+    plain = {
+        name: np.asarray(one).tolist() if isinstance(one, np.ndarray | Sequence | np.generic)
+        and not isinstance(one, str) else one
+        for name, one in parameters.items()
+    }  # fmt: skip
+    return History().then(kind, {**plain, "crystal": crystal.plain()}, 1, cites)
 
 
 def disks_of(places_px: Float, weights: Float, Q_shape: tuple[int, int], radius_px: float) -> Float:
