@@ -84,9 +84,9 @@ from py4DSTEM.plot.figures.ptychography import show_slices as show_slices
 from py4DSTEM.plot.figures.rings import show_ellipse as show_ellipse
 from py4DSTEM.plot.figures.rings import show_pixel_size as show_pixel_size
 from py4DSTEM.plot.figures.rotation import show_rotation as show_rotation
+from py4DSTEM.plot.figures.spots import show_bloch_waves as show_bloch_waves
 from py4DSTEM.plot.figures.spots import show_powder_pattern as show_powder_pattern
 from py4DSTEM.plot.figures.spots import show_spot_pattern as show_spot_pattern
-from py4DSTEM.plot.figures.spots import show_thickness_series as show_thickness_series
 from py4DSTEM.plot.figures.strain import show_strain as show_strain
 from py4DSTEM.plot.figures.strain import show_strain_comparison as show_strain_comparison
 from py4DSTEM.plot.figures.symmetry import show_angular_correlation as show_angular_correlation

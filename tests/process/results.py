@@ -110,6 +110,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "BackgroundFit": lambda: py4DSTEM.fit_profile_background(
         glass().radial_profiles(r_max=22), [[2, 8], [19, 22]]
     ),
+    "BlochWaves": lambda: py4DSTEM.Crystal.common("Al").bloch_waves(
+        zone_axis=[0, 1, 1], energy_eV=1e5, thickness_A=[40, 90], k_max_A=0.9
+    ),
     "BraggPeaks": peaks,
     "CepstralPlaces": lambda: py4DSTEM.run(CepstralPeaks.examples()[0], crystal().cube),
     "CommonSpots": lambda: grainy()[1].common_spots(min_positions=5),
@@ -137,6 +140,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "PolarCube": lambda: glass().polar_transform(n_phi=24),
     "PolarPattern": lambda: glass().polar_transform(n_phi=24).pattern(1, 2),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
+    "PowderPattern": lambda: py4DSTEM.Crystal.common("TiO2").powder_pattern(
+        energy_eV=2e5, k_max_A=0.7, k_step_A=0.005
+    ),
     "Preview": lambda: crystal().cube.preview_bragg_disks(crystal().truth.probe),
     "RingFitMap": lambda: glass().fit_rings(8, 22),
     "RingStatistics": lambda: glass().azimuthal_statistics(median=True),
@@ -152,6 +158,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     ),
     "RingFitResult": ring_fits,
     "RotationMeasurement": lambda: simulate.phase_object((12, 12), seed=1).cube.measure_rotation(),
+    "SpotPattern": lambda: py4DSTEM.Crystal.common("Mg").diffraction_pattern(
+        zone_axis=[1, 0, 2], energy_eV=3e5
+    ),
     "StrainComparison": comparison,
     "StrainDifference": lambda: comparison().differences[0],
     "StrainMap": lambda: py4DSTEM.strain_map(lattice()),

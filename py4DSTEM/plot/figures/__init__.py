@@ -57,7 +57,7 @@ FIGURES = {
     "process.polar.transform:PolarPattern": "polar:show_polar",
     "process.polar.statistics:RingStatistics": "polar:show_ring_statistics",
     "process.polar.rings:RingFitMap": "polar:show_ring_fits",
-    "process.crystal.bloch:BlochWaves": "spots:show_thickness_series",
+    "process.crystal.bloch:BlochWaves": "spots:show_bloch_waves",
     "process.crystal.powder:PowderPattern": "spots:show_powder_pattern",
     "process.crystal.spots:SpotPattern": "spots:show_spot_pattern",
     "process.strain:StrainMap": "strain:show_strain",

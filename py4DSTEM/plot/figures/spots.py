@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from py4DSTEM.process.crystal.powder import PowderPattern
     from py4DSTEM.process.crystal.spots import SpotPattern
 
-__all__ = ["draw_spots", "show_powder_pattern", "show_spot_pattern", "show_thickness_series"]
+__all__ = ["draw_spots", "show_bloch_waves", "show_powder_pattern", "show_spot_pattern"]
 
 _LARGEST_PT = 14.0
 _MOST_BEAMS = 6
@@ -83,46 +83,47 @@ def show_spot_pattern(*patterns: SpotPattern, labels: int = 12) -> Figure:
     return figure
 
 
-def show_thickness_series(waves: BlochWaves, *, beams: int = 4) -> Figure:
-    """Draw intensities of the strongest beams against thickness.
+def show_bloch_waves(waves: BlochWaves, *, beams: int = 4) -> Figure:
+    """Draw the pattern at the last thickness, and the strongest beams against thickness.
 
     Parameters
     ----------
     waves : BlochWaves
-        Of several thicknesses.
     beams : int
         Scattered beams, one of each that are equally strong at all thicknesses.
 
     Returns
     -------
     Figure
-
-    Raises
-    ------
-    ParameterError
-        A single thickness.
+        The pattern alone, if there is one thickness.
     """
     if len(waves.thickness_A) < 2:
-        raise ParameterError("a series has several thicknesses: bloch_waves(thickness_A=[...])")
-    figure = canvas.new_figure(6.4, 3.8)
-    ax = figure.subplots()
+        return show_spot_pattern(waves.pattern())
+    figure = canvas.new_figure(9.6, 4.2)
+    left, right = figure.subplots(1, 2)
+    draw_spots(left, waves.pattern())
+    left.set_title(f"{waves.thickness_A[-1]:g} Å")
     intensity = waves.intensities
-    order = [0, *(1 + np.argsort(-intensity[:, 1:].max(axis=0).round(9), kind="stable"))]
-    drawn: list[int] = []
-    for index in order:
-        known = [intensity[:, one] for one in drawn]
-        if any(np.allclose(intensity[:, index], one, atol=1e-6) for one in known):
-            continue
-        drawn.append(int(index))
+    for color, index in zip(canvas.COLORS, _distinct(waves, beams), strict=False):
+        right.plot(waves.thickness_A, intensity[:, index], color=color, linewidth=1.3,
+                   label=indices_text(waves.hkl[index].tolist()))  # fmt: skip
+    right.set(xlabel="thickness (Å)", ylabel="intensity", ylim=(0, None))
+    right.legend(frameon=False, fontsize=8)
+    figure.suptitle(f"{waves.crystal.name}, {waves.energy_eV / 1e3:g} kV", parse_math=False)
+    return figure
+
+
+def _distinct(waves: BlochWaves, beams: int) -> list[int]:
+    """The direct beam and the strongest others that differ from those before them."""
+    intensity = waves.intensities
+    order = 1 + np.argsort(-intensity[:, 1:].max(axis=0).round(9), kind="stable")
+    drawn = [0]
+    for index in order.tolist():
         if len(drawn) > min(beams, _MOST_BEAMS - 1):
             break
-    for color, index in zip(canvas.COLORS, drawn, strict=False):
-        ax.plot(waves.thickness_A, intensity[:, index], color=color, linewidth=1.3,
-                label=indices_text(waves.hkl[index].tolist()))  # fmt: skip
-    ax.set(xlabel="thickness (Å)", ylabel="intensity", ylim=(0, None))
-    ax.set_title(f"{waves.crystal.name}, {waves.energy_eV / 1e3:g} kV", parse_math=False)
-    ax.legend(frameon=False, fontsize=8)
-    return figure
+        if not np.isclose(intensity[:, [index]], intensity[:, drawn], atol=1e-6).all(0).any():
+            drawn.append(index)
+    return drawn
 
 
 def show_powder_pattern(rings: PowderPattern, *, labels: int = 10) -> Figure:
