@@ -18,6 +18,7 @@ from py4DSTEM.errors import ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.classes.grains import Grains, described, without_small
 from py4DSTEM.process.crystal.interop import Layers, layers_of
+from py4DSTEM.process.crystal.phase_result import PhaseMap
 from py4DSTEM.process.crystal.result import OrientationMap, misorientation_deg
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
@@ -173,11 +174,12 @@ class SegmentOrientations(Analysis, kind="segment-orientations", version=1):
     )
     min_positions: int = Field(4, ge=1, description="Smaller grains are removed.")
 
-    accepts: ClassVar[tuple[type, ...]] = (OrientationMap,)
+    accepts: ClassVar[tuple[type, ...]] = (OrientationMap, PhaseMap)
     cites: ClassVar[tuple[str, ...]] = ("10.2514/1.28949",)
 
     def apply(self, value: Any, options: RunOptions | None = None) -> OrientationGrains:
         """The grains of an orientation map or of several phases; `options` are not needed."""
+        self.check(value)
         layers = layers_of(value)
         spots = _Spots.of(layers, self.min_reliability, self.half_turn == "join")
         labels = _components(spots, self.threshold_deg)
@@ -193,7 +195,7 @@ class SegmentOrientations(Analysis, kind="segment-orientations", version=1):
 
 
 def segment_orientations(
-    orientations: Any,
+    orientations: OrientationMap | PhaseMap,
     *,
     threshold_deg: float = 5.0,
     min_reliability: float = 0.0,
@@ -473,12 +475,11 @@ def _boundaries(
     matrices: Float, labels: NDArray[np.int32], phase: Ints, crystals: tuple[Crystal, ...]
 ) -> NDArray[np.void]:
     """One row per edge between positions of two grains."""
-    rows, columns = np.indices(labels.shape)
+    at = np.asarray(np.indices(labels.shape))
     ends = []
     for a, b in _neighbours():
         edge = (labels[a] != labels[b]) & (labels[a] >= 0) & (labels[b] >= 0)
-        ends.append((np.stack([rows[a][edge], columns[a][edge]]),
-                     np.stack([rows[b][edge], columns[b][edge]])))  # fmt: skip
+        ends.append((at[(slice(None), *a)][:, edge], at[(slice(None), *b)][:, edge]))
     one = np.concatenate([first for first, _ in ends], axis=1)
     other = np.concatenate([second for _, second in ends], axis=1)
     out = np.zeros(one.shape[1], BOUNDARY_FIELDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,7 @@ class OrientationMap:
             if getattr(self, name).shape != whole[:2]:
                 raise ShapeError(f"{name} is {whole[:2]}, not {getattr(self, name).shape}")
 
-    # ---- the best match ----------------------------------------------------------------------------
+    # ---- the best match --------------------------------------------------------------------------
     @property
     def shape(self) -> tuple[int, int]:
         """Scan shape."""
@@ -140,7 +141,7 @@ class OrientationMap:
         return np.asarray(self.matrices @ (along / np.linalg.norm(along)))
 
     def misorientation_deg(self, other: ArrayLike) -> Float:
-        """Smallest angle from the best match to orientations (..., 3, 3), as `misorientation_deg`."""
+        """Smallest angle from the best match to orientations (..., 3, 3); see the function."""
         return misorientation_deg(self.matrices, other, self.crystal)
 
     def to_slice(self) -> RealSlice:
@@ -160,6 +161,24 @@ class OrientationMap:
             tuple(maps),
             "",
         )
+
+    def to_orix(self) -> Any:
+        """A crystal map of orix; see `to_orix`."""
+        from py4DSTEM.process.crystal.interop import to_orix  # knows this module
+
+        return to_orix(self)
+
+    def save_ang(self, path: str | PathLike[str]) -> None:
+        """Write an .ang file (EDAX); see `save_ang`."""
+        from py4DSTEM.process.crystal.ebsd_files import save_ang
+
+        save_ang(path, self)
+
+    def save_ctf(self, path: str | PathLike[str]) -> None:
+        """Write a .ctf file (Oxford); see `save_ctf`."""
+        from py4DSTEM.process.crystal.ebsd_files import save_ctf
+
+        save_ctf(path, self)
 
     def text(self) -> str:
         """Counts and typical numbers, one per line."""
