@@ -214,9 +214,13 @@ from py4DSTEM.process.crystal.bloch import bloch_waves as bloch_waves
 from py4DSTEM.process.crystal.cbed import convergent_beam_pattern as convergent_beam_pattern
 from py4DSTEM.process.crystal.ewald import extinction_distance_A as extinction_distance_A
 from py4DSTEM.process.crystal.ewald import zone_orientation as zone_orientation
+from py4DSTEM.process.crystal.orientation import MatchOrientations as MatchOrientations
+from py4DSTEM.process.crystal.orientation import match_orientations as match_orientations
 from py4DSTEM.process.crystal.patterns import diffraction_pattern as diffraction_pattern
 from py4DSTEM.process.crystal.powder import PowderPattern as PowderPattern
 from py4DSTEM.process.crystal.powder import powder_pattern as powder_pattern
+from py4DSTEM.process.crystal.result import OrientationMap as OrientationMap
+from py4DSTEM.process.crystal.result import misorientation_deg as misorientation_deg
 from py4DSTEM.process.crystal.spots import SpotPattern as SpotPattern
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern
 from py4DSTEM.process.diffraction import MeanPattern as MeanPattern

@@ -20,6 +20,7 @@ __all__ = [
     "Settings",
     "match_orientations",
     "score_orientations",
+    "votes_of",
 ]
 
 Float = NDArray[np.float64]
@@ -272,6 +273,16 @@ class Work(NamedTuple):
     level: Float  # (1,)
 
 
+def votes_of(peaks: Float, plan: Plan, reach_A: float) -> tuple[Float, Float]:
+    """Most votes and their rotation in the plane (rad) of every direction of a plan, (T,) each.
+
+    `peaks` (n, 3) are those of one pattern.
+    """
+    work = _work(len(peaks), 1, len(plan.norm), len(plan.allowed))
+    _vote(peaks, plan, reach_A, work)
+    return work.votes, work.turns
+
+
 # ---- the loop over patterns ----------------------------------------------------------------------
 @njit(nogil=True, cache=True)
 def _match_all(peaks, offsets, begin, end, plan, broad, model, settings, out):
@@ -399,7 +410,7 @@ def _match_one(pk, plan, broad, model, settings, work, out, p, m):
     most = settings.candidates
     matrices = np.empty((most + _PARTNERS, 3, 3))
     scores, order = np.full(most + _PARTNERS, -np.inf), np.empty(most, np.int64)
-    _vote(pk, plan, settings, work)
+    _vote(pk, plan, settings.reach_A, work)
     count = _candidates(plan, work, most, settings.reach_rad, matrices)
     for c in range(count):
         scores[c] = _refine(matrices[c], pk, broad, settings, work, _STEPS[0])
@@ -460,12 +471,11 @@ def _finish(best, total, matrices, scores, pk, model, settings, work, out, p, m)
 
 # ---- candidates ----------------------------------------------------------------------------------
 @njit(nogil=True, cache=True)
-def _vote(pk, plan, settings, work):
+def _vote(pk, plan, reach, work):
     """Most votes, and for which rotation in the plane, of every direction of the plan."""
     angles = len(plan.allowed)
     step = 2 * math.pi / angles
     bins = plan.first.shape[1] - 1
-    reach = settings.reach_A
     radius, turn, weights = work.polar[0], work.polar[1], work.polar[3]
     total = 0.0
     for j in range(len(pk)):

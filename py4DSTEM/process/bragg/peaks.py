@@ -23,6 +23,7 @@ from py4DSTEM.process.classes import bragg_classes as _classes
 from py4DSTEM.process.classes import crystallinity as _crystallinity
 from py4DSTEM.process.classes import dark_field as _dark_field
 from py4DSTEM.process.classes import spots as _spots
+from py4DSTEM.process.crystal import orientation as _orientation
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -87,6 +88,7 @@ class BraggPeaks(PointTable):
     classify_bragg = _classes.classify_bragg
     dark_field_images = _dark_field.dark_field_images
     bragg_counts = _crystallinity.bragg_counts
+    match_orientations = _orientation.match_orientations
 
     @classmethod
     def from_columns(

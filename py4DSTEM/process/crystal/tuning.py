@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -253,7 +254,7 @@ class Pairs:
         slope = _robust_slope(self.k2[use], left[use])
         B = float(np.clip(B - 2 * slope, 0.0, 6.0))
         scatter = float(np.median(np.abs(left - np.median(left)))) / _STUDENT_MAD
-        changes: dict[str, float] = {
+        changes: dict[str, Any] = {
             "level": float(np.median(self.level)),
             "scatter": float(np.clip(scatter, _LEAST_SCATTER, 1.2)),
             "level_weight": 1.0,
