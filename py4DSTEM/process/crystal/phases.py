@@ -21,7 +21,6 @@ from py4DSTEM.process.crystal.orientation import (
     Found,
     MatchOrientations,
     match_crystal,
-    reliability_of,
 )
 from py4DSTEM.process.crystal.phase_result import AMORPHOUS, PhaseMap
 from py4DSTEM.process.crystal.result import OrientationMap
@@ -47,6 +46,8 @@ _FAINT = 0.1
 """Share of the typical diffuse scattering below which a position is empty, not amorphous."""
 _FEW = 1
 """Most scattered peaks of an amorphous position, where no crystallinity map tells."""
+_GAP_SCALE = 2.0
+"""Nats: peaks are fewer proofs than their likelihoods say."""
 _PACKED = ("fraction", "sigma", "bragg", "diffuse")
 
 
@@ -101,7 +102,7 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
     )
     max_patterns: int = Field(2, ge=1, le=6, description="Most patterns of crystals per position.")
     evidence: float = Field(
-        8.0, ge=0, description="Least gain (nats) of explaining a position by one more pattern."
+        5.0, ge=0, description="Least gain (nats) of explaining a position by one more pattern."
     )
     step_deg: float = Field(2.5, ge=0.5, le=10, description="Between directions that are tried.")
     k_max_A: float | None = Field(
@@ -135,9 +136,10 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
         self.check(value)
         options = RunOptions() if options is None else options
         crystals = distinct_crystals(self.crystals)
-        if self.crystallinity is not None and self.crystallinity.fraction.shape != value.shape:
+        share = self.crystallinity
+        if share is not None and share.fraction.shape != value.shape:
             raise ShapeError(
-                f"a crystallinity map of {self.crystallinity.fraction.shape}, peaks of {value.shape}"
+                f"a crystallinity map of {share.fraction.shape}, peaks of {value.shape}"
             )
         peaks, doubts = value, []
         if self.refine:
@@ -227,10 +229,8 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
         most = rounds.components.shape[1]
         maps = []
         for k, crystal in enumerate(crystals):
-            if k in present:
-                found = rounds.founds[present.index(k)]
-            else:
-                found = rounds.founds[0].emptied()
+            here = k in present
+            found = rounds.founds[present.index(k)] if here else rounds.founds[0].emptied()
             step = self._wanted(crystal, False, most)
             maps.append(step._map(peaks, crystal, found))
         return tuple(maps)
@@ -242,7 +242,7 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
         labels = np.full(len(fractions), -1, np.int64)
         known = np.isfinite(fractions).all(axis=1)
         labels[known] = fractions[known].argmax(axis=1)
-        confidence = np.where(known, reliability_of(rounds.gap[:, 0]), np.nan)
+        confidence = np.where(known, _confidence(rounds.gap[:, 0]), np.nan)
         if not self.amorphous:
             return labels, confidence
         last = fractions.shape[1] - 1
@@ -331,6 +331,11 @@ def _refined(calibration: Calibration, leader: Found) -> Calibration:
 
 
 # ---- maps ----------------------------------------------------------------------------------------
+def _confidence(gap: Float) -> Float:
+    """Probability that the best crystal is right, from its lead over the best of the others."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(gap, 0.0, 200.0) / _GAP_SCALE)))
+
+
 def _placed(
     fractions: Float, sigma: Float, present: Sequence[int], crystals: int, amorphous: bool
 ) -> tuple[Float, Float]:
@@ -372,7 +377,7 @@ def match_phases(
     amorphous: bool = True,
     crystallinity: CrystallinityMap | None = None,
     max_patterns: int = 2,
-    evidence: float = 8.0,
+    evidence: float = 5.0,
     step_deg: float = 2.5,
     k_max_A: float | None = None,
     precession_mrad: float = 0.0,
