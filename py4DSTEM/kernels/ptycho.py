@@ -71,6 +71,9 @@ class Model(NamedTuple):
     ramps : (P, 2, n0 padded) float32, and (P, 2, n1 padded)
         ``exp(−2πi k f)`` along x and y (cosine, then sine) for the shift f of the probe within a
         pixel.
+    descan_x : (P, 2, n0 padded) float32, and (P, 2, n1 padded); or P = 0 of them
+        ``exp(2πi d r / n)`` along x and y (cosine, then sine) where the pattern lies d pixels off;
+        none at all where no pattern does.
     flight : (2, plane) float32
         Propagator from one slice to the next, turned.
     poisson : float32
@@ -85,6 +88,8 @@ class Model(NamedTuple):
     corners: NDArray[np.int64]
     ramps_x: F32
     ramps_y: F32
+    descan_x: F32
+    descan_y: F32
     flight: F32
     poisson: np.float32
     floor: np.float32
@@ -233,9 +238,25 @@ def _enter(d, probe, ramp_x, ramp_y):
         _back_along_y(d, r)
 
 
+@njit(**INNER, inline="always")
+def _descan(model, p, d):
+    """Addresses of what bends the exit wave of a position along x and y; zeros: nothing does."""
+    if len(model.descan_x) == 0:
+        return 0, 0
+    return address(model.descan_x) + p * 2 * d.tall, address(model.descan_y) + p * 2 * d.high
+
+
+@njit(**INNER, inline="always")
+def _bend(d, x, c, along_x, along_y):
+    """The product of both ramps in row x and the columns from c on."""
+    ur, ui = same(along_x + 4 * x), same(along_x + d.tall + 4 * x)
+    vr, vi = load(along_y + c), load(along_y + d.high + c)
+    return ur * vr - ui * vi, ur * vi + ui * vr
+
+
 @njit(**INNER)
-def _through(d, met, window):
-    """The wave, kept as `met`, times a slice."""
+def _through(d, met, window, bend_x, bend_y):
+    """The wave, kept as `met`, times a slice, and a ramp if there is one."""
     apart()
     for c in range(0, d.high, LINE):
         _back_along_x(d, c)
@@ -245,8 +266,12 @@ def _through(d, met, window):
             br, bi = load(there), load(there + d.field)
             store(to, ar)
             store(to + d.plane, ai)
-            store(d.block + at, ar * br - ai * bi)
-            store(d.block_im + at, ar * bi + ai * br)
+            ar, ai = ar * br - ai * bi, ar * bi + ai * br
+            if bend_x != 0:
+                br, bi = _bend(d, x, c, bend_x, bend_y)
+                ar, ai = ar * br - ai * bi, ar * bi + ai * br
+            store(d.block + at, ar)
+            store(d.block_im + at, ai)
         _along_x(d, c)
 
 
@@ -359,14 +384,20 @@ def _return(d, far):
 
 
 @njit(**INNER)
-def _gather(d, met, window, sums, beam, on):
-    """``sums += conj(met) · wave``, ``beam += |met|²``, and if it goes on times the slice."""
+def _gather(d, met, window, sums, beam, on, bend_x, bend_y):
+    """``sums += conj(met) · wave``, ``beam += |met|²``, and if it goes on times the slice.
+
+    A ramp, if there is one, is taken off the wave before.
+    """
     apart()
     for c in range(0, d.high, LINE):
         _back_along_x(d, c)
         for x in range(d.n0):
             at, there, shift = x * LINE, met + x * d.wide + c, x * d.width + c
             ar, ai = load(d.block + at), load(d.block_im + at)
+            if bend_x != 0:
+                br, bi = _bend(d, x, c, bend_x, bend_y)
+                ar, ai = ar * br + ai * bi, ai * br - ar * bi
             br, bi = load(there), load(there + d.plane)
             sr, si = sums + shift, sums + d.field + shift
             store(sr, load(sr) + (ar * br + ai * bi))
@@ -460,13 +491,17 @@ def _forward(d, p, model, state, work, first):
     slices, modes = object_.shape[0], probe.shape[0]
     ramp_x = address(model.ramps_x) + p * 2 * d.tall
     ramp_y = address(model.ramps_y) + p * 2 * d.high
+    bend_x, bend_y = _descan(model, p, d)
     for m in range(modes):
         _enter(d, address(probe) + 2 * m * d.spectrum, ramp_x, ramp_y)
         for s in range(slices):
             met = address(work.met) + 2 * (s * modes + m) * d.plane
-            _through(d, met, address(object_) + 2 * s * d.field + first)
+            window = address(object_) + 2 * s * d.field + first
             if s < slices - 1:
+                _through(d, met, window, 0, 0)
                 _fly(d, address(model.flight), FORTH)
+            else:
+                _through(d, met, window, bend_x, bend_y)
         if modes > 1:
             _leave(d, address(work.far) + 2 * m * d.spectrum)
 
@@ -478,16 +513,18 @@ def _backward(d, p, model, state, work, first, found, with_probe):
     ramp_x = address(model.ramps_x) + p * 2 * d.tall
     ramp_y = address(model.ramps_y) + p * 2 * d.high
     k_x, k_y = address(work.frequencies_x), address(work.frequencies_y)
+    bend_x, bend_y = _descan(model, p, d)
     along_x, along_y = 0.0, 0.0
     for m in range(modes):
         if modes > 1:
             _return(d, address(work.far) + 2 * m * d.spectrum)
         for s in range(slices - 1, -1, -1):
             there = 2 * s * d.field + first
+            last = s == slices - 1
             _gather(
                 d, address(work.met) + 2 * (s * modes + m) * d.plane, address(object_) + there,
                 address(found.object) + there, address(found.intensity) + s * d.field + first,
-                s > 0 or with_probe,
+                s > 0 or with_probe, bend_x if last else 0, bend_y if last else 0,
             )  # fmt: skip
             if s > 0:
                 _fly(d, address(model.flight), BACK)
@@ -708,10 +745,13 @@ def _checked(model: Model, state: State, chosen: NDArray[np.int64]) -> _Work:
     plane, count = padded(n0) * padded(n1), len(model.amplitudes)
     slices, modes = len(state.object), len(state.probe)
     rows, across = state.object.shape[2:]
+    bent = count if len(model.descan_x) else 0
     wanted = {
         "amplitudes": (model.amplitudes, (count, plane)),
         "ramps_x": (model.ramps_x, (count, 2, padded(n0))),
         "ramps_y": (model.ramps_y, (count, 2, padded(n1))),
+        "descan_x": (model.descan_x, (bent, 2, padded(n0))),
+        "descan_y": (model.descan_y, (bent, 2, padded(n1))),
         "flight": (model.flight, (2, plane)),
         "object": (state.object, (slices, 2, rows, across)),
         "probe": (state.probe, (modes, 2, plane)),

@@ -36,6 +36,8 @@ class Scene(NamedTuple):
         First row and column of each window in the object.
     ramps_x, ramps_y : (P, n0) and (P, n1) complex
         ``exp(−2πi k f)`` for the shift f of the probe within a pixel: `ramps`.
+    descan_x, descan_y : (P, n0) and (P, n1) complex, or P = 0
+        ``exp(2πi d r / n)`` where patterns lie d pixels off.
     flight : (n0, n1) complex
         Propagator from one slice to the next, over n0·n1.
     poisson : float
@@ -48,6 +50,8 @@ class Scene(NamedTuple):
     corners: Array
     ramps_x: Array
     ramps_y: Array
+    descan_x: Array
+    descan_y: Array
     flight: Array
     poisson: float
     floor: float
@@ -117,7 +121,7 @@ def forward(scene: Scene, object_: Array, probe: Array, chosen: Array) -> Waves:
             wave = _flown(wave, scene.flight)
         met.append(wave)
         wave = wave * slice_[rows, columns][:, None]
-    return Waves(xp.stack(met), xp.fft.fft2(wave))
+    return Waves(xp.stack(met), xp.fft.fft2(_bent(scene, wave, chosen, back=False)))
 
 
 def adjoint(
@@ -141,7 +145,7 @@ def adjoint(
         ``Re Σ conj(∂far / ∂f) change`` by the shifts f in pixels.
     """
     xp = namespace_of(object_)
-    wave = xp.fft.ifft2(change, norm="forward")
+    wave = _bent(scene, xp.fft.ifft2(change, norm="forward"), chosen, back=True)
     rows, columns = _windows(scene, chosen)
     sums = xp.zeros_like(object_)
     for s in range(len(object_) - 1, -1, -1):
@@ -193,6 +197,14 @@ def gradients(scene: Scene, object_: Array, probe: Array, chosen: Array) -> Grad
 
 def _ramp(scene: Scene, chosen: Array) -> Array:
     return scene.ramps_x[chosen][:, :, None] * scene.ramps_y[chosen][:, None, :]
+
+
+def _bent(scene: Scene, wave: Array, chosen: Array, *, back: bool) -> Array:
+    """The exit waves times the ramps that move their patterns, or their conjugates."""
+    if not len(scene.descan_x):
+        return wave
+    ramp = scene.descan_x[chosen][:, None, :, None] * scene.descan_y[chosen][:, None, None, :]
+    return wave * (ramp.conj() if back else ramp)
 
 
 def _windows(scene: Scene, chosen: Array) -> tuple[Array, Array]:
@@ -247,12 +259,13 @@ def scene_of(
     measured = from_planes(
         np.stack([model.amplitudes, np.zeros_like(model.amplitudes)], axis=1), shape
     ).real.astype(real)
-    ramp_x, ramp_y = (
-        (r[:, 0, :n] + 1j * r[:, 1, :n]).astype(dtype)
-        for r, n in zip((model.ramps_x, model.ramps_y), shape, strict=True)
+    pairs = (model.ramps_x, model.ramps_y, model.descan_x, model.descan_y)
+    waves = (
+        xp.asarray((r[:, 0, :n] + 1j * r[:, 1, :n]).astype(dtype))
+        for r, n in zip(pairs, 2 * shape, strict=True)
     )
     scene = Scene(
-        xp.asarray(measured), xp.asarray(model.corners), xp.asarray(ramp_x), xp.asarray(ramp_y),
+        xp.asarray(measured), xp.asarray(model.corners), *waves,
         xp.asarray(from_planes(model.flight, shape, dtype)), float(model.poisson),
         float(model.floor),
     )  # fmt: skip

@@ -21,7 +21,11 @@ class Case(NamedTuple):
     probe: np.ndarray
 
 
-def case(slices: int, modes: int, poisson: float = 0.0, shape=SHAPE) -> Case:
+def descan(length: int, off: np.ndarray) -> np.ndarray:
+    return np.exp(2j * np.pi / length * np.arange(length) * off[:, None])
+
+
+def case(slices: int, modes: int, poisson: float = 0.0, shape=SHAPE, off: bool = False) -> Case:
     """A strong random object; patterns near those of the model, some pixels not measured."""
     rng = np.random.default_rng([slices, modes])
     n0, n1 = shape
@@ -32,7 +36,8 @@ def case(slices: int, modes: int, poisson: float = 0.0, shape=SHAPE) -> Case:
     spread = np.linspace(1, 0.3, modes)[:, None, None] / np.sqrt(n0 * n1)
     probe = spread * (1 + 0.3 * complex_noise(rng, modes, n0, n1))
     ramps = (arrays.ramps(n, s) for n, s in zip(shape, shifts.T, strict=True))
-    scene = arrays.Scene(np.zeros((COUNT, n0, n1)), corners, *ramps, flight, poisson, 1e-2)
+    bends = [descan(n, rng.uniform(-0.5, 0.5, COUNT if off else 0)) for n in shape]
+    scene = arrays.Scene(np.zeros((COUNT, n0, n1)), corners, *ramps, *bends, flight, poisson, 1e-2)
     far = arrays.forward(scene, object_, probe, np.arange(COUNT)).far
     known = np.sqrt((np.abs(far) ** 2).sum(axis=1)) * rng.uniform(0.7, 1.4, (COUNT, n0, n1))
     known[:, n0 // 4, 4:9], known[2, 0, 0] = -1, -1
@@ -48,7 +53,7 @@ def of_kernel(given: Case) -> tuple[ptycho.Model, ptycho.State]:
     n0, n1 = scene.flight.shape
 
     def ramp(values: np.ndarray) -> np.ndarray:
-        out = np.zeros((COUNT, 2, padded(values.shape[1])), np.float32)
+        out = np.zeros((len(values), 2, padded(values.shape[1])), np.float32)
         out[:, 0, : values.shape[1]], out[:, 1, : values.shape[1]] = values.real, values.imag
         return out
 
@@ -59,6 +64,8 @@ def of_kernel(given: Case) -> tuple[ptycho.Model, ptycho.State]:
         scene.corners,
         ramp(scene.ramps_x),
         ramp(scene.ramps_y),
+        ramp(scene.descan_x),
+        ramp(scene.descan_y),
         arrays.to_planes(scene.flight),
         np.float32(scene.poisson),
         np.float32(scene.floor),
@@ -87,6 +94,30 @@ def test_kernel_is_its_twin(slices, modes, poisson):
     truth = twins_ptycho.run_positions(model, state, chosen)
     assert all(np.abs(part).max() > 0 for part in truth)
     same_gradients(ptycho.run_positions(model, state, chosen), truth)
+
+
+@pytest.mark.parametrize(("slices", "modes"), [(1, 1), (1, 2), (3, 1), (2, 3)])
+def test_kernel_is_its_twin_where_patterns_lie_off(slices, modes):
+    given = case(slices, modes, 0.5, off=True)
+    model, state = of_kernel(given)
+    chosen = np.array([4, 0, 2])
+    truth = twins_ptycho.run_positions(model, state, chosen)
+    same_gradients(ptycho.run_positions(model, state, chosen), truth)
+    straight = given.scene._replace(descan_x=np.ones((0, 1)), descan_y=np.ones((0, 1)))
+    other = arrays.gradients(straight, given.object, given.probe, chosen)
+    assert np.abs(truth.errors - other.errors).min() > 1e-3 * truth.errors.max()
+
+
+def test_a_pattern_that_lies_off_is_a_pattern_moved():
+    scene, object_, probe = case(1, 1, off=True)
+    whole = scene._replace(
+        descan_x=descan(SHAPE[0], np.full(COUNT, 2.0)),
+        descan_y=descan(SHAPE[1], np.full(COUNT, -3.0)),
+    )
+    none = scene._replace(descan_x=np.ones((0, 1)), descan_y=np.ones((0, 1)))
+    chosen = np.arange(COUNT)
+    moved, still = (np.abs(arrays.forward(s, object_, probe, chosen).far) for s in (whole, none))
+    np.testing.assert_allclose(moved, np.roll(still, (2, -3), axis=(-2, -1)), atol=1e-12)
 
 
 @pytest.mark.parametrize("shape", [(1, 18), (13, 7), (16, 32), (25, 30)])
@@ -283,13 +314,14 @@ def tangent(given: Case, d_object, d_probe, d_shift, chosen) -> np.ndarray:
                 wave, change = (
                     np.fft.ifft2(np.fft.fft2(w) * scene.flight) * (n0 * n1) for w in (wave, change)
                 )
-        out.append(np.fft.fft2(change))
+        bend = scene.descan_x[p][:, None] * scene.descan_y[p] if len(scene.descan_x) else 1
+        out.append(np.fft.fft2(change * bend))
     return np.array(out)
 
 
 @pytest.mark.parametrize(("slices", "modes"), BOTH)
 def test_adjoint_has_the_same_dot_products(slices, modes):
-    given = case(slices, modes)
+    given = case(slices, modes, off=slices == 2)
     scene, object_, probe = given
     rng, chosen = np.random.default_rng(1), np.array([1, 3, 4])
     d_object, d_probe = complex_noise(rng, *object_.shape), complex_noise(rng, *probe.shape)
@@ -329,7 +361,7 @@ def steepest(given: Case, d_object, d_probe, d_shift, chosen) -> float:
 @pytest.mark.parametrize("poisson", [0, 0.5, 1])
 @pytest.mark.parametrize(("slices", "modes"), BOTH)
 def test_gradients_are_finite_differences(slices, modes, poisson):
-    given = case(slices, modes, poisson)
+    given = case(slices, modes, poisson, off=modes == 2)
     rng, chosen = np.random.default_rng(2), np.array([0, 2, 3])
     pixels = SHAPE[0] * SHAPE[1]
     found = arrays.gradients(*given, chosen)

@@ -18,6 +18,7 @@ from py4DSTEM.errors import (
     ParameterError,
     ShapeError,
 )
+from py4DSTEM.kernels import ptycho_arrays as arrays
 from py4DSTEM.process.phase.compare import agreement, on_grid
 from py4DSTEM.process.phase.ptychography import array_steps, projections
 from py4DSTEM.process.phase.ptychography import patterns as reading
@@ -200,6 +201,33 @@ def test_detectors_that_are_not_square():
     assert result.optics.Q_shape[0] > result.optics.Q_shape[1]
     assert result.sampling_A[0] < result.sampling_A[1]
     assert judged(result, truth).correlation > 0.95
+
+
+def lying_off(cube, truth):
+    """What a scan would have been with descan: the model of its own result, and where it lies."""
+    step = Ptychography(iterations=20, defocus_A=DEFOCUS_A)
+    problem = step.problem(cube, None)
+    planes = step.solved(problem, step.start(problem, truth.vacuum), None).state.planes
+    off = np.random.default_rng(3).uniform(-0.5, 0.5, (cube.data.shape[0] * cube.data.shape[1], 2))
+    geometry = problem.geometry.descanned(off)
+    model = dataclasses.replace(problem, geometry=geometry).model()
+    far = arrays.forward(*arrays.scene_of(model, planes), np.arange(len(off))).far
+    middle = np.array(cube.Q_shape) // 2
+    frames = np.roll((np.abs(far) ** 2).sum(axis=1), tuple(middle), axis=(-2, -1))
+    origin = (off + middle).reshape(*cube.R_shape, 2)
+    calibration = cube.calibration.replace(origin_px=origin)
+    return Cube(frames.reshape(cube.shape), calibration), cube.calibration
+
+
+@pytest.mark.parametrize("method", ["gradient", "raar"])
+def test_patterns_that_lie_off_by_parts_of_a_pixel(method):
+    cube, truth = scanned()
+    there, calibration = lying_off(cube, truth)
+    whole = Cube(there.data, calibration.replace(origin_px=np.array(cube.Q_shape) // 2))
+    found, rough = (solve(one, 20, method=method) for one in (there, whole))
+    assert found.errors[-1] < 0.3 * rough.errors[-1]
+    assert judged(found, truth).correlation > 0.95
+    assert judged(found, truth).correlation > judged(rough, truth).correlation + 0.01
 
 
 def test_origin_between_pixels():

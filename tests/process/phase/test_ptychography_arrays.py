@@ -72,6 +72,7 @@ def test_gradients_on_a_card_are_those_of_the_processor():
     corners, shifts = rng.integers(0, 9, (4, 2)), rng.uniform(-0.5, 0.5, (4, 2))
     parts = (rng.uniform(1, 9, (4, 10, 14)), corners)
     parts += tuple(arrays.ramps(n, s) for n, s in zip((10, 14), shifts.T, strict=True))
+    parts += tuple(np.exp(1j * noise(4, n).real) for n in (10, 14))
     parts += (np.exp(1j * noise(10, 14).real) / 140,)
     object_, probe, chosen = noise(2, 20, 25), noise(2, 10, 14), np.array([0, 1, 3])
     truth = arrays.gradients(arrays.Scene(*parts, 0.5, 1e-3), object_, probe, chosen)

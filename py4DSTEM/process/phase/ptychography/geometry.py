@@ -4,6 +4,7 @@ the beam goes on from slice to slice."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ __all__ = ["Geometry", "affine_part", "turned_by"]
 
 Float = NDArray[np.float64]
 F32 = NDArray[np.float32]
+LEAST_DESCAN_PX = 1e-3
+"""Patterns that are less off are not moved."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,8 @@ class Geometry:
         From one slice to the next; 0 where there is one.
     tilt_rad : (float, float)
         Columns run along ``(tilt_x, tilt_y, 1)``, detector axes.
+    descan_px : (P, 2) float64, optional
+        By how much the origin of each pattern is off from where that of all is taken to be.
     """
 
     positions_px: Float
@@ -47,6 +52,7 @@ class Geometry:
     R_shape: tuple[int, int]
     slice_A: float = 0.0
     tilt_rad: tuple[float, float] = (0.0, 0.0)
+    descan_px: Float | None = None
 
     @classmethod
     def of(
@@ -103,6 +109,36 @@ class Geometry:
         fractions: Float = self.positions_px - np.rint(self.positions_px)
         return fractions
 
+    def descanned(self, descan_px: Float) -> Geometry:
+        """The same with patterns off by so much, if that is anything."""
+        small = float(np.abs(descan_px).max()) < LEAST_DESCAN_PX
+        return replace(self, descan_px=None if small else descan_px)
+
+    def some(self, chosen: NDArray[Any]) -> Geometry:
+        """The same with some of the positions."""
+        descan = None if self.descan_px is None else self.descan_px[chosen]
+        return replace(self, positions_px=self.positions_px[chosen], descan_px=descan)
+
+    def bends(self) -> tuple[F32, F32]:
+        """``exp(2πi d r / n)`` along x and y, as the kernels want them; empty without descan."""
+        waves = []
+        for n, off in zip(self.window, self._descan().T, strict=True):
+            waves.append(_planes(np.exp(2j * np.pi / n * np.arange(n) * off[:, None])))
+        return waves[0], waves[1]
+
+    def bend(self, chosen: NDArray[Any]) -> NDArray[np.complex64] | np.float32:
+        """The ramps on exit waves of some positions, (n, 1, n0, n1); 1 without descan."""
+        if self.descan_px is None:
+            return np.float32(1)
+        x, y = (
+            np.exp(2j * np.pi / n * np.arange(n) * off[:, None]).astype(np.complex64)
+            for n, off in zip(self.window, self.descan_px[chosen].T, strict=True)
+        )
+        return x[:, None, :, None] * y[:, None, None, :]
+
+    def _descan(self) -> Float:
+        return np.empty((0, 2)) if self.descan_px is None else self.descan_px
+
     def ramps(self) -> tuple[F32, F32]:
         """``exp(−2πi k f)`` along x and y, as the kernels want them."""
         return self.shifted_ramps((0.0, 0.0))
@@ -151,7 +187,12 @@ def turned_by(matrix: Float) -> float:
 
 
 def _ramps(n: int, shift: Float) -> F32:
-    waves = np.exp(-2j * np.pi * np.fft.fftfreq(n) * shift[:, None])
-    ramps = np.zeros((len(shift), 2, padded(n)), np.float32)
-    ramps[:, 0, :n], ramps[:, 1, :n] = waves.real, waves.imag
-    return ramps
+    return _planes(np.exp(-2j * np.pi * np.fft.fftfreq(n) * shift[:, None]))
+
+
+def _planes(waves: NDArray[np.complex128]) -> F32:
+    """Waves (P, n) as cosines and sines, padded."""
+    count, n = waves.shape
+    planes = np.zeros((count, 2, padded(n)), np.float32)
+    planes[:, 0, :n], planes[:, 1, :n] = waves.real, waves.imag
+    return planes

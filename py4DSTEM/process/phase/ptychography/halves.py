@@ -77,8 +77,7 @@ def _part(problem: Problem, chosen: NDArray[np.bool_]) -> Problem:
     fewer = replace(
         patterns, amplitudes=patterns.amplitudes[chosen], counts=patterns.counts[chosen]
     )
-    there = replace(geometry, positions_px=geometry.positions_px[chosen])
-    return replace(problem, patterns=fewer, geometry=there)
+    return replace(problem, patterns=fewer, geometry=geometry.some(chosen))
 
 
 def _phase(

@@ -56,6 +56,8 @@ class Patterns:
         electrons.
     notes : tuple of str
         Which patterns are left out, and why.
+    descan_px : (P, 2) float64, optional
+        By how much the origin of each pattern is farther off than `rest_px`.
     """
 
     amplitudes: F32
@@ -64,6 +66,7 @@ class Patterns:
     counts: NDArray[np.float64]
     expected: float
     notes: tuple[str, ...] = ()
+    descan_px: NDArray[np.float64] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -115,7 +118,8 @@ def read_patterns(
     shape = (fast_size(cube.Q_shape[0]), fast_size(cube.Q_shape[1]))
     origins = _origins(cube)
     whole = np.rint(origins).astype(np.int64)
-    rest = tuple(float(v) for v in (origins - whole).mean(axis=0))
+    left = origins - whole
+    rest = tuple(float(v) for v in left.mean(axis=0))
     seen = np.ones(cube.Q_shape, bool) if mask is None else np.asarray(mask, bool)
     out = _room((math.prod(cube.R_shape), padded(shape[0]) * padded(shape[1])), folder)
     places = np.arange(len(out)).reshape(cube.R_shape)
@@ -141,7 +145,9 @@ def read_patterns(
     used = max(len(out) - int(bad.sum()), 1)
     # Of the mean pattern; where patterns differ much from it that is a little too much.
     expected = used * float(expected_misfit(np.maximum(total, 0) / used).sum())
-    return Patterns(out, optics.padded(shape), (rest[0], rest[1]), counts, expected, notes)
+    return Patterns(
+        out, optics.padded(shape), (rest[0], rest[1]), counts, expected, notes, left - rest
+    )
 
 
 def are_electrons(amplitudes: F32) -> bool:

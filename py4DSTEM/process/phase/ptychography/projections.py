@@ -152,9 +152,11 @@ def _ramp(geometry: Geometry, some: NDArray[np.int64]) -> Complex:
 
 
 def _windows(geometry: Geometry, some: NDArray[np.int64], object_: Complex) -> Complex:
+    """The object where the beam was, with what moves the pattern, (n, 1, n0, n1)."""
     n0, n1 = geometry.window
     corners = geometry.corners[some]
-    return np.stack([object_[x : x + n0, y : y + n1] for x, y in corners])[:, None]
+    windows = np.stack([object_[x : x + n0, y : y + n1] for x, y in corners])[:, None]
+    return np.asarray(windows * geometry.bend(some))
 
 
 def _products(
@@ -211,7 +213,8 @@ def _object_sums(
     n0, n1 = geometry.window
     for some in _groups(chosen):
         shifted = sp_fft.ifft2(sp_fft.fft2(probe) * _ramp(geometry, some))
-        asked = (shifted.conj() * waves[some]).sum(axis=1)
+        straight = waves[some] * np.conj(geometry.bend(some))
+        asked = (shifted.conj() * straight).sum(axis=1)
         light = (np.abs(shifted) ** 2).sum(axis=1)
         for (x, y), one, bright in zip(geometry.corners[some], asked, light, strict=True):
             change[x : x + n0, y : y + n1] += one

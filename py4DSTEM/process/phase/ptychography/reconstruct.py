@@ -97,6 +97,7 @@ class Problem:
             self.patterns.amplitudes,
             self.geometry.corners,
             *ramps,
+            *self.geometry.bends(),
             np.stack([turned(wave.real), turned(wave.imag)]),
             np.float32(self.poisson),
             np.float32(floor),
@@ -182,6 +183,8 @@ class Ptychography(
             geometry = Geometry.of(patterns.optics, cube.R_shape, given)
         if self.slices > 1:
             geometry = geometry.sliced(*self._flight(patterns.optics, start))
+        if patterns.descan_px is not None:
+            geometry = geometry.descanned(patterns.descan_px)
         few = FLOOR_OF_COUNTS[self.method]
         return Problem(patterns, geometry, aberrations, self.poisson, few, notes)
 

@@ -151,6 +151,8 @@ def _parts(
         corners=model.corners[chosen],
         ramps_x=model.ramps_x[chosen],
         ramps_y=model.ramps_y[chosen],
+        descan_x=model.descan_x[chosen] if len(model.descan_x) else model.descan_x,
+        descan_y=model.descan_y[chosen] if len(model.descan_y) else model.descan_y,
     )
     intensities = []
     for way in ways:
