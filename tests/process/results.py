@@ -104,6 +104,13 @@ def grainy() -> Any:
     return cube, cube.find_bragg_disks(scan.truth.probe, options=ONE)
 
 
+def halves():
+    """Two grains of magnesium, 20 degrees apart."""
+    angles = np.zeros((5, 6, 3))
+    angles[:, 3:, 1] = np.radians(20)
+    return py4DSTEM.orientation_map(py4DSTEM.matrices_from_euler(angles), "Mg")
+
+
 RESULTS: dict[str, Callable[[], Any]] = {
     "Basis": lambda: py4DSTEM.choose_basis(peaks()),
     "Beam": lambda: crystal().cube.find_beam(),
@@ -140,6 +147,9 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "PolarCube": lambda: glass().polar_transform(n_phi=24),
     "PolarPattern": lambda: glass().polar_transform(n_phi=24).pattern(1, 2),
     "PixelSizeMeasurement": lambda: py4DSTEM.measure_pixel_size(gold().pattern, "Au"),
+    "PhaseMap": lambda: py4DSTEM.match_phases(
+        grainy()[1], ["Au", "Si"], amorphous=False, step_deg=5, options=ONE
+    ),
     "PowderPattern": lambda: py4DSTEM.Crystal.common("TiO2").powder_pattern(
         energy_eV=2e5, k_max_A=0.7, k_step_A=0.005
     ),
@@ -158,6 +168,8 @@ RESULTS: dict[str, Callable[[], Any]] = {
     ),
     "RingFitResult": ring_fits,
     "RotationMeasurement": lambda: simulate.phase_object((12, 12), seed=1).cube.measure_rotation(),
+    "OrientationGrains": lambda: py4DSTEM.segment_orientations(halves()),
+    "Texture": lambda: py4DSTEM.measure_texture(halves(), poles=((1, 0, 0),)),
     "SpotPattern": lambda: py4DSTEM.Crystal.common("Mg").diffraction_pattern(
         zone_axis=[1, 0, 2], energy_eV=3e5
     ),

@@ -61,6 +61,7 @@ FIGURES = {
     "process.crystal.powder:PowderPattern": "spots:show_powder_pattern",
     "process.crystal.spots:SpotPattern": "spots:show_spot_pattern",
     "process.crystal.grains:OrientationGrains": "orientations:show_orientation_grains",
+    "process.crystal.phase_result:PhaseMap": "phase_maps:show_phases",
     "process.crystal.result:OrientationMap": "orientations:show_orientations",
     "process.crystal.texture:Texture": "texture:show_texture",
     "process.strain:StrainMap": "strain:show_strain",

@@ -62,7 +62,8 @@ def _known_share(value: Any) -> Any:
             raw = base64.b64decode(value["zlib_f4"], validate=True)
             flat = np.frombuffer(unpack.decompress(raw, 16 * shape[0] * shape[1] + 1), "<f4")
             maps = flat.reshape(4, *shape).astype(np.float64)
-            return CrystallinityMap(*maps, float(value["inner_px"]), float(value["outer_px"]))
+            inner, outer = float(value["inner_px"]), float(value["outer_px"])
+            return CrystallinityMap(maps[0], maps[1], maps[2], maps[3], inner, outer)
         except (KeyError, TypeError, ValueError, IndexError, zlib.error) as error:
             raise ParameterError(f"this is no packed crystallinity map: {error}") from None
     raise ParameterError(
@@ -147,9 +148,10 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
             peaks = value.with_calibration(_refined(value.calibration, _leader(tried)))
         found, absent = self._matched(peaks, crystals, False, options)
         doubts += [f"{name} explains nothing in this scan" for name in absent]
-        present = [k for k, one in enumerate(found) if one is not None]
+        there = {k: one for k, one in enumerate(found) if one is not None}
+        present = list(there)
         rounds = play_rounds(
-            [found[k] for k in present], len(peaks), most=self.max_patterns,
+            list(there.values()), len(peaks), most=self.max_patterns,
             evidence=self.evidence, options=options,
         )  # fmt: skip
         return self._map(peaks, crystals, present, rounds, doubts)
@@ -302,8 +304,8 @@ def _alike(one: Crystal, other: Crystal) -> bool:
     if len(first) != len(second):
         return False
     lengths = np.allclose(first.k_A, second.k_A, rtol=_SAME_LENGTH, atol=0)
-    strengths = [np.sort(np.abs(r.F_A)) / np.abs(r.F_A).max() for r in (first, second)]
-    return bool(lengths and np.allclose(*strengths, rtol=0, atol=_SAME_STRENGTH))
+    a, b = (np.sort(np.abs(r.F_A)) / np.abs(r.F_A).max() for r in (first, second))
+    return bool(lengths and np.allclose(a, b, rtol=0, atol=_SAME_STRENGTH))
 
 
 # ---- the scale of scattering vectors -------------------------------------------------------------
