@@ -332,10 +332,13 @@ class Crystal:
         structure = getattr(phase, "structure", phase)
         lattice = structure.lattice
         cell = tuple(float(getattr(lattice, n)) for n in ("a", "b", "c", "alpha", "beta", "gamma"))
+        # A phase turns the cell into its axes but leaves atoms where they were: fractions change.
+        given = getattr(phase, "_diffpy_lattice", None)
+        back = np.eye(3) if given is None else lattice.base @ np.linalg.inv(given)
         sites = [
             Site(
                 "".join(c for c in str(atom.element) if c.isalpha()),
-                tuple(float(x) for x in atom.xyz),  # type: ignore[arg-type]
+                tuple(float(x) for x in np.asarray(atom.xyz) @ back),  # type: ignore[arg-type]
                 float(atom.occupancy),
                 float(atom.Bisoequiv),
             )

@@ -268,7 +268,8 @@ def _structure(crystal: Crystal) -> Any:
         Atom(e, xyz=list(p), occupancy=float(o))
         for e, p, o in zip(crystal.elements, crystal.positions, crystal.occupancy, strict=True)
     ]
-    return Structure(atoms=atoms, lattice=Lattice(*crystal.cell), title=crystal.name)
+    # In axes of its own the lattice would be turned by orix, and fractional places with it.
+    return Structure(atoms=atoms, lattice=Lattice(base=crystal.lattice_A), title=crystal.name)
 
 
 def from_orix(
