@@ -73,6 +73,7 @@ NO_RESULTS = {
     "NDArray[Any]", "tuple[Vector, ...]",  # spots of a class, of a lattice
     "Path", "Recipe", "RunSummary",  # of batch runs: tests/recipe, tests/batch
     "PolarCube | PolarPattern",
+    "Float",  # scattering factors, extinction distances, orientations: plain numbers
     "ArrayResult", "DiffractionSlice", "RealSlice",  # tests of the store and of `show`
 }  # fmt: skip
 
