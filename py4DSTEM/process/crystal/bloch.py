@@ -28,6 +28,8 @@ _MOST_BEAMS = 2500
 _MOST_NUMBERS = 50_000_000
 _COUPLED = 1e-9
 _RIM = 0.9
+_LIMITS_A = (0.08, 0.18)
+_EDGE_A = 0.02
 _PENG_A = 4.0
 _LONGEST_A = 6.0
 """Half of what the scattering factors reach."""
@@ -140,7 +142,7 @@ def bloch_waves(
     zone_axis: Sequence[float] | None = None,
     x_hkl: Sequence[float] | None = None,
     k_max_A: float = 3.0,
-    s_max_A: float = 0.1,
+    s_max_A: float | None = None,
     weak_s_max_A: float | None = None,
     absorption: float = 0.0,
     tilt_mrad: Sequence[float] = (0.0, 0.0),
@@ -165,9 +167,9 @@ def bloch_waves(
     k_max_A : float
         Longest reflection in Å⁻¹.  Heavy atoms need 3: with 2, the direct beam behind 30 Å of gold
         [001] is wrong by 10 %.
-    s_max_A : float
-        Beams with a larger excitation error are left out.  Keep it below half the distance of Laue
-        layers, or beams of a layer come in without those of its other side.
+    s_max_A : float, optional
+        Beams with a larger excitation error are left out.  None: where, between 0.08 and 0.18 Å⁻¹,
+        the fewest and weakest beams are, as it is bad to cut through a Laue layer.
     weak_s_max_A : float, optional
         Beams between `s_max_A` and this are taken by perturbation (Bethe potentials).
     absorption : float
@@ -221,7 +223,7 @@ def bloch_waves(
     amplitudes = np.stack([scattering.amplitudes(one, depths) for one in incident])
     history = made_by("bloch-waves", crystal, {
         "orientation": frame, "energy_eV": energy_eV, "thickness_A": depths, "k_max_A": k_max_A,
-        "s_max_A": s_max_A, "weak_s_max_A": weak_s_max_A, "absorption": absorption,
+        "s_max_A": scattering.s_max_A, "weak_s_max_A": weak_s_max_A, "absorption": absorption,
         "tilt_mrad": tilt_mrad, "precession_mrad": precession_mrad, "azimuths": azimuths,
     }, _CITES)  # fmt: skip
     return BlochWaves(
@@ -268,18 +270,20 @@ class Scattering:
     @classmethod
     def of(
         cls, crystal: Crystal, orientation: Float, beam: Beam, incident_A: Float, *,
-        k_max_A: float, s_max_A: float, weak_s_max_A: float | None, absorption: float,
+        k_max_A: float, s_max_A: float | None, weak_s_max_A: float | None, absorption: float,
     ) -> Scattering:  # fmt: skip
         """All beams that any of the incident directions excites."""
+        if not 0 <= absorption <= 1:
+            raise ParameterError(f"absorption is a share from 0 to 1, not {absorption!r}")
+        if not k_max_A <= _LONGEST_A:
+            raise ParameterError(f"k_max_A is at most {_LONGEST_A:g} 1/A, not {k_max_A!r}")
+        if s_max_A is None:
+            s_max_A = _gap(crystal, orientation, beam, incident_A, k_max_A)
         if not (math.isfinite(s_max_A) and s_max_A > 0):
             raise ParameterError(f"s_max_A is positive, not {s_max_A!r}")
         weak = s_max_A if weak_s_max_A is None else weak_s_max_A
         if not s_max_A <= weak < math.inf:
             raise ParameterError(f"weak_s_max_A lies above s_max_A={s_max_A:g}, not at {weak!r}")
-        if not k_max_A <= _LONGEST_A:
-            raise ParameterError(f"k_max_A is at most {_LONGEST_A:g} 1/A, not {k_max_A!r}")
-        if not 0 <= absorption <= 1:
-            raise ParameterError(f"absorption is a share from 0 to 1, not {absorption!r}")
         hkl, g = candidates(crystal, orientation, beam, incident_A, k_max_A, weak)
         if len(hkl) > _MOST_BEAMS:
             raise ParameterError(
@@ -318,7 +322,28 @@ class Scattering:
         k = np.linalg.norm(self.g_A, axis=1)
         rim = (np.abs(middle) > _RIM * self.s_max_A) | (k > _RIM * k.max(initial=0.0))
         share = (np.abs(amplitudes[:, :, rim & (k > 0)]) ** 2).sum(axis=-1)
-        return {"beams": len(self.hkl), "directions": len(incident_A), "rim": float(share.max())}
+        return {
+            "beams": len(self.hkl), "directions": len(incident_A), "s_max_A": self.s_max_A,
+            "rim": float(share.max()),
+        }  # fmt: skip
+
+
+def _gap(
+    crystal: Crystal, orientation: Float, beam: Beam, incident_A: Float, k_max_A: float
+) -> float:
+    """The excitation error, of a range, with the fewest and weakest beams about it.
+
+    Beams that are left out push the others to either side by ``|A|²/s``; a limit amid strong ones
+    leaves out those of one side, and keeps their counterparts.
+    """
+    middle = incident_A.mean(axis=0)
+    low, high = _LIMITS_A
+    hkl, g = candidates(crystal, orientation, beam, middle[None], k_max_A, high + 3 * _EDGE_A)
+    s = np.abs(beam.excitation_error_A(g, middle))
+    strength = np.abs(beam.coupling_per_A(crystal.structure_factors_A(hkl), crystal.volume_A3)) ** 2
+    limits = np.arange(low, high + _EDGE_A / 4, _EDGE_A / 2)
+    near = np.exp(-np.square((s[1:] - limits[:, None]) / _EDGE_A)) @ strength[1:]
+    return float(limits[near.argmin()])
 
 
 def _behind(matrix: Complex, thickness_A: Float) -> Complex:

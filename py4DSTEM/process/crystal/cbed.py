@@ -34,7 +34,7 @@ def convergent_beam_pattern(
     zone_axis: Sequence[float] | None = None,
     x_hkl: Sequence[float] | None = None,
     k_max_A: float = 3.0,
-    s_max_A: float = 0.1,
+    s_max_A: float | None = None,
     weak_s_max_A: float | None = None,
     absorption: float = 0.0,
     tilt_mrad: Sequence[float] = (0.0, 0.0),
@@ -110,7 +110,7 @@ def convergent_beam_pattern(
     history = made_by("convergent-beam-pattern", crystal, {
         "orientation": frame, "energy_eV": energy_eV, "semiangle_mrad": semiangle_mrad,
         "thickness_A": depths, "Q_shape": Q_shape, "Q_pixel_size_A": Q_pixel_size_A,
-        "k_max_A": k_max_A, "s_max_A": s_max_A, "weak_s_max_A": weak_s_max_A,
+        "k_max_A": k_max_A, "s_max_A": scattering.s_max_A, "weak_s_max_A": weak_s_max_A,
         "absorption": absorption, "tilt_mrad": tilt_mrad,
     })  # fmt: skip
     several = np.ndim(thickness_A) > 0
