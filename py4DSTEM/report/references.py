@@ -34,6 +34,31 @@ class Reference:
 
 
 REFERENCES = {
+    "10.1017/S1431927622000101": Reference(
+        "Ophus2022", "Ophus, Colin and Zeltmann, Steven E. and Bruefach, Alexandra and Rakowski, "
+        "Alexander and Savitzky, Benjamin H. and Minor, Andrew M. and Scott, Mary C.",
+        "Automated Crystal Orientation Mapping in py4DSTEM using Sparse Correlation Matching",
+        "Microscopy and Microanalysis", "28", "390--403", 2022,
+    ),
+    "10.1098/rspa.1953.0064": Reference(
+        "Fisher1953", "Fisher, Ronald A.", "Dispersion on a sphere",
+        "Proceedings of the Royal Society of London A", "217", "295--305", 1953,
+    ),
+    "10.1109/TSMC.1979.4310076": Reference(
+        "Otsu1979", "Otsu, Nobuyuki", "A Threshold Selection Method from Gray-Level Histograms",
+        "IEEE Transactions on Systems, Man, and Cybernetics", "9", "62--66", 1979,
+    ),
+    "10.1587/transfun.E92.A.708": Reference(
+        "Cichocki2009", "Cichocki, Andrzej and Phan, Anh-Huy",
+        "Fast Local Algorithms for Large Scale Nonnegative Matrix and Tensor Factorizations",
+        "IEICE Transactions on Fundamentals of Electronics, Communications and Computer Sciences",
+        "E92-A", "708--721", 2009,
+    ),
+    "10.2514/1.28949": Reference(
+        "Markley2007", "Markley, F. Landis and Cheng, Yang and Crassidis, John L. and Oshman, "
+        "Yaakov", "Averaging Quaternions", "Journal of Guidance, Control, and Dynamics", "30",
+        "1193--1197", 2007,
+    ),
     "10.48550/arXiv.1201.0490": Reference(
         "Pedregosa2011", "Pedregosa, Fabian and Varoquaux, Gaël and Gramfort, Alexandre and "
         "Michel, Vincent and Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and "

@@ -170,7 +170,7 @@ class FitRings(RingBins, Operation, kind="fit-rings", version=1):
     """
 
     r_max: float = Field(gt=0, description="Outer edge of the ring's window, in `units`.")
-    shape: Shape = Field("gaussian", description="Of the peak.")
+    shape: Shape = Field("gaussian", description="Of the peak across the ring.")
     noise: Noise = Field(
         "counts",
         description="Variance of a pixel: its expected value, or the scatter in its ring.",
