@@ -252,7 +252,7 @@ class Pairs:
         left = self.difference - self.level
         use = self.bright if self.bright.sum() > _LEAST_PAIRS else np.ones(len(left), bool)
         slope = _robust_slope(self.k2[use], left[use])
-        B = float(np.clip(B - 2 * slope, 0.0, 6.0))
+        B = float(np.clip(B - 2 * slope, -3.0, 6.0))
         scatter = float(np.median(np.abs(left - np.median(left)))) / _STUDENT_MAD
         changes: dict[str, Any] = {
             "level": float(np.median(self.level)),
