@@ -232,6 +232,7 @@ from py4DSTEM.process.crystal.interop import from_orix as from_orix
 from py4DSTEM.process.crystal.interop import orientation_map as orientation_map
 from py4DSTEM.process.crystal.interop import to_orix as to_orix
 from py4DSTEM.process.crystal.ipf import ipf_colors as ipf_colors
+from py4DSTEM.process.crystal.matched_strain import orientation_strain as orientation_strain
 from py4DSTEM.process.crystal.orientation import MatchOrientations as MatchOrientations
 from py4DSTEM.process.crystal.orientation import match_orientations as match_orientations
 from py4DSTEM.process.crystal.patterns import diffraction_pattern as diffraction_pattern

@@ -168,9 +168,7 @@ def test_overlapping_grains() -> None:
             for name in FIELDS[2:]:
                 columns[name] += points[name].tolist()
     calibration = peaks.calibration.replace(origin_px=peaks.calibration.mean_origin_px)
-    mixed = BraggPeaks.from_columns(
-        columns, (1, 12), calibration=calibration, Q_shape=(128, 128)
-    )
+    mixed = BraggPeaks.from_columns(columns, (1, 12), calibration=calibration, Q_shape=(128, 128))
     result = py4DSTEM.match_orientations(mixed, gold(), n_matches=2, options=ONE)
     truth = scan().truth.matrices.reshape(-1, 3, 3)
     hits = 0
@@ -387,3 +385,27 @@ def test_cancelled() -> None:
         py4DSTEM.match_orientations(
             on_detector(scan()), gold(), options=RunOptions(workers=1, cancel=stop)
         )
+
+
+# ---- strain --------------------------------------------------------------------------------------
+def test_strain_from_matched_patterns() -> None:
+    """Patterns of strained crystals, each in another orientation."""
+    _, peaks = kinematic(gold(), [0, 0, 0.3], 9)
+    stretch = np.array([[1.012, 0.003], [0.003, 0.995]])
+    points = peaks.points.copy()
+    moved = (peaks.positions_px - [64, 60]) @ stretch + [64, 60]
+    points["qx"], points["qy"] = moved.T
+    strained = BraggPeaks(points, peaks.offsets, peaks.shape, peaks.calibration)
+    found = py4DSTEM.match_orientations(strained, gold(), relrod_A=0.006, refine=False, options=ONE)
+    strain = py4DSTEM.orientation_strain(strained, found)
+    known = strain.mask
+    assert known.sum() >= 7
+    assert np.allclose(np.median(strain.e_xx[known]), -0.012, atol=5e-4)
+    assert np.allclose(np.median(strain.e_yy[known]), 0.005, atol=5e-4)
+    assert np.allclose(np.median(strain.e_xy[known]), -0.003, atol=5e-4)
+    with pytest.raises(py4DSTEM.ShapeError):
+        py4DSTEM.orientation_strain(on_detector(scan()), found)
+    # With a refined calibration nothing is left of what all positions share.
+    refined = py4DSTEM.match_orientations(strained, gold(), relrod_A=0.006, options=ONE)
+    nothing = py4DSTEM.orientation_strain(strained, refined)
+    assert abs(np.nanmedian(nothing.e_xx)) < 5e-4

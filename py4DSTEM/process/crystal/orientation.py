@@ -120,7 +120,7 @@ class MatchOrientations(Analysis, kind="match-orientations", version=1):
             crystal=crystal,
             calibration=found.calibration,
             history=self.history(peaks.history),
-            report=found.report(reason),
+            report={**found.report(reason), "origin": self.origin},
         )
 
 
