@@ -20,7 +20,7 @@ __all__ = [
 
 Adder = Callable[[argparse.ArgumentParser], None]
 SHELLS = ("bash", "zsh", "fish")
-TEMPLATES = "minimal, first_look, strain, phase, classes, phases"
+TEMPLATES = "minimal, first_look, strain, phase, classes, orientation, phases"
 
 
 def add_talking(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ def templates() -> tuple[str, ...]:
     """Their names.
 
     >>> templates()
-    ('classes', 'first_look', 'minimal', 'phase', 'phases', 'strain')
+    ('classes', 'first_look', 'minimal', 'orientation', 'phase', 'phases', 'strain')
     """
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
