@@ -229,6 +229,11 @@ def test_a_pattern_of_one_thickness() -> None:
     at = spots.hkl.tolist().index([2, 2, 0])
     assert spots.intensity[at] == waves.intensity_of([2, 2, 0])[0]
     assert spots.image((50, 60), Q_pixel_size_A=0.05).data.shape == (50, 60)
+    figure = py4DSTEM.show_bloch_waves(waves, beams=2)
+    lines = figure.axes[1].lines
+    assert len(lines) == 3  # the direct beam and two that differ, not four alike
+    assert_allclose(lines[0].get_ydata(), waves.intensity_of([0, 0, 0]))
+    assert "2 steps" in waves.text()
 
 
 # ---- convergent beams ----------------------------------------------------------------------------

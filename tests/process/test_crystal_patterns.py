@@ -262,6 +262,17 @@ def bright_share(pattern: np.ndarray[Any, Any], x: Any, y: Any) -> float:
     return float(np.mean(np.array(sums) > 100 * np.median(pattern) + 20))
 
 
+def test_too_thick_for_kinematic_theory_is_said() -> None:
+    kwargs: dict[str, Any] = {"zone_axis": [1, 1, 0], "energy_eV": E_200}
+    thin, thick = (
+        Crystal.common("Si").diffraction_pattern(thickness_A=t, **kwargs) for t in (20.0, 300.0)
+    )
+    assert thin.scattered < 0.1 and "too thick" not in thin.text()
+    assert thick.scattered > 1 and "too thick" in thick.text()
+    figure = py4DSTEM.show_spot_pattern(thin, thick, labels=3)
+    assert len(figure.axes) == 2 and len(figure.axes[0].texts) == 3
+
+
 # ---- rings ---------------------------------------------------------------------------------------
 def test_rings_are_sums_over_orientations() -> None:
     """A ring holds what random orientations scatter on average into its reflections."""

@@ -22,6 +22,7 @@ from py4DSTEM.units import electron_wavelength_A
 __all__ = ["SpotPattern", "disks_of", "made_by"]
 
 Float = NDArray[np.float64]
+_MOST_SCATTERED = 0.2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,6 +89,11 @@ class SpotPattern:
     def is_direct(self) -> NDArray[np.bool_]:
         """Which spot is the direct beam, (n,)."""
         return np.asarray(~self.hkl.any(axis=1))
+
+    @property
+    def scattered(self) -> float:
+        """Intensity of all spots but the direct beam; kinematic theory holds where it is small."""
+        return float(self.intensity[~self.is_direct].sum())
 
     def positions_px(self, calibration: Calibration) -> Float:
         """Places on a detector, (n, 2) pixels.
@@ -158,6 +164,11 @@ class SpotPattern:
         ):
             indices = " ".join(map(str, hkl))
             lines.append(f"{indices:>10}  q {np.hypot(*q):.4f} 1/Å  s {s:+.4f} 1/Å  I {one:.3g}")
+        if self.theory == "kinematic" and self.scattered > _MOST_SCATTERED:
+            lines.append(
+                f"{self.scattered:.2g} of the beam in scattered spots: too thick for kinematic "
+                "theory, which leaves places and conditions true, not intensities; see bloch_waves"
+            )
         return "\n".join(lines)
 
 
