@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -234,6 +237,53 @@ def test_a_pattern_of_one_thickness() -> None:
     assert len(lines) == 3  # the direct beam and two that differ, not four alike
     assert_allclose(lines[0].get_ydata(), waves.intensity_of([0, 0, 0]))
     assert "2 steps" in waves.text()
+
+
+def disk_sums(pattern: Array, places: Array, radius: float) -> Array:
+    """Counts in disks, less the background about them."""
+    x, y = np.indices(pattern.shape)
+    sums = []
+    for a, b in places:
+        r = np.hypot(x - a, y - b)
+        around = np.median(pattern[(r <= radius + 4) & (r > radius + 2)])
+        sums.append((pattern[r <= radius + 1] - around).sum())
+    return np.array(sums)
+
+
+@pytest.mark.skipif("PY4DSTEM_SHARED_DATA" not in os.environ, reason="needs the reference data")
+@pytest.mark.parametrize(("key", "precession"), [("data", 0.0), ("data_precession", 17.45)])
+def test_gold_of_the_reference_set(key: str, precession: float) -> None:
+    """Multislice by another program, any orientation, 40 to 100 Å thick, 30 000 electrons."""
+    import h5py
+
+    folder = Path(os.environ["PY4DSTEM_SHARED_DATA"]) / "acom"
+    if not (folder / "data.h5").exists():
+        pytest.skip("needs the reference data")
+    truth, facts = np.load(folder / "truth.npz"), json.loads((folder / "truth.json").read_text())
+    with h5py.File(folder / "data.h5") as file:
+        patterns = file[key][2, :10].astype(np.float64)
+    frame = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
+    to_px = np.array(facts["ellipse_matrix_xy"])[::-1, ::-1] / facts["detector_pixel_1_per_A"]
+    radius = facts["disk_radius_px"]
+    gold = replace(Crystal.common("Au"), B_A2=np.full(4, facts["B_factors_A2"]["Au"]))
+    apart, alike = [], []
+    for column, pattern in enumerate(patterns):
+        spots = gold.bloch_waves(
+            (frame @ truth["orientation_matrix"][2, column]).T, energy_eV=200e3, k_max_A=2.2,
+            thickness_A=float(truth["thickness_A"][2, column]), precession_mrad=precession,
+            azimuths=8,
+        ).pattern(weakest=1e-3)  # fmt: skip
+        origin = np.array([truth["origin_row"][2, column], truth["origin_col"][2, column]])
+        places = origin + spots.q_A @ to_px.T
+        inside = ((places > radius + 2) & (places < 125 - radius)).all(axis=1) & ~spots.is_direct
+        measured = disk_sums(pattern, places[inside], radius)
+        expected = spots.intensity[inside]
+        strong = np.argsort(-expected)[:20]
+        a, b = measured[strong] / pattern.sum(), expected[strong]
+        apart.append(np.abs(a - b * (a @ b) / (b @ b)).sum() / a.sum())
+        alike.append((a @ b) / (b @ b))
+    assert np.median(apart) < 0.12  # kinematic intensities: 0.3 to 0.4
+    assert np.median(alike) == pytest.approx(1, abs=0.08)  # less the diffuse background
 
 
 # ---- convergent beams ----------------------------------------------------------------------------
