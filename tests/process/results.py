@@ -168,6 +168,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     ),
     "RingFitResult": ring_fits,
     "RotationMeasurement": lambda: simulate.phase_object((12, 12), seed=1).cube.measure_rotation(),
+    "OrientationMap": halves,
     "OrientationGrains": lambda: py4DSTEM.segment_orientations(halves()),
     "Texture": lambda: py4DSTEM.measure_texture(halves(), poles=((1, 0, 0),)),
     "SpotPattern": lambda: py4DSTEM.Crystal.common("Mg").diffraction_pattern(

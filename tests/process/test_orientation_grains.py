@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -18,6 +16,7 @@ from py4DSTEM import (
 )
 from py4DSTEM.errors import ParameterError
 from py4DSTEM.process.classes.grains import without_small
+from py4DSTEM.process.crystal.phase_result import PhaseMap
 from py4DSTEM.simulate.grains import random_orientations
 
 GOLD = Crystal.common("Au")
@@ -132,26 +131,30 @@ def test_what_is_not_known_belongs_to_no_grain() -> None:
         segment_orientations(np.eye(3))
 
 
+def phase_map(maps: tuple[py4DSTEM.OrientationMap, ...], labels: np.ndarray) -> PhaseMap:
+    """A map of phases of which nothing but labels and orientations is known."""
+    nothing = np.full(labels.shape, np.nan)
+    return PhaseMap(
+        labels=labels, names=tuple(one.crystal.name for one in maps),
+        fractions=np.full((*labels.shape, len(maps)), np.nan),
+        sigma=np.full((*labels.shape, len(maps)), np.nan),
+        confidence=nothing, gap=nothing, components=labels[..., None],
+        evidence=nothing[..., None], scale=nothing[..., None], residual=nothing,
+        n_peaks=np.zeros(labels.shape, np.int64), orientations=maps,
+    )  # fmt: skip
+
+
 def test_phases_are_parted_whatever_their_orientations() -> None:
     flat = np.broadcast_to(np.eye(3), (5, 6, 3, 3))
     maps = (orientation_map(flat, "Au"), orientation_map(flat, "Mg"))
-    labels = (np.indices((5, 6))[1] > 1).astype(int)
-    from py4DSTEM.process.crystal.grains import SegmentOrientations
-
-    class Phases(SimpleNamespace):
-        pass
-
-    both = Phases(labels=labels, orientations=maps, calibration=maps[0].calibration,
-                  history=maps[0].history, name="both")  # fmt: skip
-
-    class OfPhases(SegmentOrientations, kind="test-segment-phases", version=1):
-        accepts = (Phases,)
-
-    found = OfPhases().apply(both)
+    labels = (np.indices((5, 6))[1] > 1).astype(np.int64)
+    found = segment_orientations(phase_map(maps, labels))
     assert found.image_names == ("Au", "Mg")
     assert found.phase.tolist() == [1, 0]  # the larger first
     assert np.isnan(found.boundaries["angle_deg"]).all()
     assert np.isnan(found.twin_share)
+    with pytest.raises(ParameterError, match="several phases"):
+        py4DSTEM.measure_texture(found)
 
 
 def test_mean_over_symmetry() -> None:
