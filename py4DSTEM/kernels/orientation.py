@@ -18,6 +18,7 @@ __all__ = [
     "Model",
     "Plan",
     "Settings",
+    "build_plan",
     "match_orientations",
     "score_orientations",
     "votes_of",
@@ -273,6 +274,67 @@ class Work(NamedTuple):
     level: Float  # (1,)
 
 
+def build_plan(
+    model: Model, frames: Float, wavelength_A: float, k_max_A: float, bins: tuple[int, float, int]
+) -> Plan:
+    """Templates of orientations (T, 3, 3): their reflections in bins of radius.
+
+    `bins`: how many of radius, their width in Å⁻¹, and how many of angle.  Weights are roots of
+    amplitudes: weak reflections count, as dynamical scattering makes them strong.
+    """
+    count, bin_A, angles = bins
+    first = np.zeros((len(frames), count + 1), np.int64)
+    norm = np.zeros(len(frames))
+    size = _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, np.empty((0, 3)))
+    rows = np.empty((size, 3))
+    _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, rows)
+    radius, azimuth, weight = (np.ascontiguousarray(column) for column in rows.T)
+    turn = azimuth / (2 * math.pi) * angles % angles
+    return Plan(frames, first, radius, turn, weight, norm, np.ones(angles, np.bool_), float(bin_A))
+
+
+@njit(nogil=True, cache=True)
+def _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, rows):
+    """Count the reflections of each bin of radius, or (with `rows`) put them there."""
+    bins = first.shape[1] - 1
+    steps = model.rocking.shape[1] - 1
+    place = np.zeros(bins, np.int64)
+    total = 0
+    for t in range(len(frames)):
+        if len(rows):
+            for b in range(bins):
+                place[b] = first[t, b]
+        else:
+            place[:] = 0
+        power = 0.0
+        for h in range(len(model.k2)):
+            x, y, z = model.g[h, 0], model.g[h, 1], model.g[h, 2]
+            sx = x * frames[t, 0, 0] + y * frames[t, 1, 0] + z * frames[t, 2, 0]
+            sy = x * frames[t, 0, 1] + y * frames[t, 1, 1] + z * frames[t, 2, 1]
+            s = x * frames[t, 0, 2] + y * frames[t, 1, 2] + z * frames[t, 2, 2]
+            u = (s - 0.5 * wavelength_A * model.k2[h] + model.s_max) / (2 * model.s_max) * steps
+            radius = math.hypot(sx, sy)
+            b = int(radius / bin_A)
+            if not 0.0 <= u < steps or radius > k_max_A or b >= bins:
+                continue
+            if len(rows):
+                k = int(u)
+                low, high = model.rocking[model.row[h], k], model.rocking[model.row[h], k + 1]
+                weight = math.exp((model.log_F2[h] + low + (u - k) * (high - low)) / 4)
+                rows[place[b], 0], rows[place[b], 2] = radius, weight
+                rows[place[b], 1] = math.atan2(sy, sx)
+                power += weight * weight
+            place[b] += 1
+        if len(rows):
+            norm[t] = math.sqrt(power) + 1e-12
+        else:
+            for b in range(bins):
+                first[t, b] = total
+                total += place[b]
+            first[t, bins] = total
+    return total
+
+
 def votes_of(peaks: Float, plan: Plan, reach_A: float) -> tuple[Float, Float]:
     """Most votes and their rotation in the plane (rad) of every direction of a plan, (T,) each.
 
@@ -489,14 +551,13 @@ def _vote(pk, plan, reach, work):
     for t in range(len(plan.norm)):
         for k in range(angles):
             histogram[k] = 0.0
-        most, at, end = 0.0, 0, plan.first[t, bins]
+        most, at = 0.0, 0
         for j in range(len(pk)):
             start = min(max(int((radius[j] - reach) / plan.bin_A), 0), bins)
-            for i in range(plan.first[t, start], end):
+            stop = min(int((radius[j] + reach) / plan.bin_A) + 1, bins)
+            for i in range(plan.first[t, start], plan.first[t, stop]):
                 off = (plan.radius[i] - radius[j]) / reach
-                if off > 1.0:
-                    break
-                if off < -1.0:
+                if abs(off) > 1.0:
                     continue
                 amount = weights[j] * plan.weight[i] * (1.0 - off * off)
                 u = turn[j] - plan.turn[i]

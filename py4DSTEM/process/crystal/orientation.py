@@ -439,7 +439,7 @@ def match_orientations(
     with K a Gaussian of the distance between peak and reflection, r the difference of logarithms
     of intensities over its scatter (Student's t: dynamical scattering is no Gaussian error), w = 4,
     and z how far a reflection that is not seen should lie above the faintest peaks, in the same
-    units.  Scatter, scale, attenuation, rocking curves and pixel size are learnt from up to 192
+    units.  Scatter, scale, attenuation, rocking curves and pixel size are learnt from up to 96
     positions first.
 
     Half a turn about the zone axis leaves the reflections of the zone where they are: both are

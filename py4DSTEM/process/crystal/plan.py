@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from py4DSTEM.core.crystal import Crystal
 from py4DSTEM.errors import ParameterError
-from py4DSTEM.kernels.orientation import Model, Plan
+from py4DSTEM.kernels.orientation import Model, Plan, build_plan
 
 __all__ = [
     "beam_directions",
@@ -145,35 +145,6 @@ def plan_of(
     model: Model, directions: Float, *, wavelength_A: float, k_max_A: float, tolerance_A: float
 ) -> Plan:
     """Templates of every direction of the beam, sorted by radius."""
-    frames = frames_of(directions)
+    frames = np.ascontiguousarray(frames_of(directions))
     bins = math.ceil((k_max_A + tolerance_A) / _BIN_A) + 1
-    first = np.empty((len(frames), bins + 1), np.int64)
-    parts: list[Float] = []
-    norm = np.empty(len(frames))
-    begin = 0
-    edges = np.arange(bins) * _BIN_A
-    for t, frame in enumerate(frames):
-        one = _template(model, frame, wavelength_A, k_max_A)
-        first[t, :bins] = begin + np.searchsorted(one[0], edges)
-        begin += one.shape[1]
-        first[t, bins] = begin
-        norm[t] = math.sqrt(float((one[2] ** 2).sum())) + 1e-12
-        parts.append(one)
-    radius, turn, weight = np.concatenate(parts, axis=1)
-    return Plan(
-        np.ascontiguousarray(frames), first, np.ascontiguousarray(radius),
-        np.ascontiguousarray(turn), np.ascontiguousarray(weight), norm,
-        np.ones(_ANGLES, np.bool_), _BIN_A,
-    )  # fmt: skip
-
-
-def _template(model: Model, frame: Float, wavelength_A: float, k_max_A: float) -> Float:
-    """Radius, azimuth (in bins) and weight of the reflections of one direction, (3, m)."""
-    gs = model.g @ frame
-    radius = np.hypot(gs[:, 0], gs[:, 1])
-    expected = expected_log(model, gs[:, 2] - wavelength_A * model.k2 / 2)
-    seen = np.flatnonzero(np.isfinite(expected) & (radius <= k_max_A))
-    seen = seen[np.argsort(radius[seen], kind="stable")]
-    turn = np.arctan2(gs[seen, 1], gs[seen, 0]) / (2 * math.pi) * _ANGLES % _ANGLES
-    # The root of amplitudes: weak reflections count, as dynamical scattering makes them strong.
-    return np.stack([radius[seen], turn, np.exp(expected[seen] / 4)])
+    return build_plan(model, frames, wavelength_A, k_max_A, (bins, _BIN_A, _ANGLES))

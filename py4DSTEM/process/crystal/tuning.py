@@ -18,8 +18,10 @@ __all__ = ["SAMPLE", "PeakVectors", "Tuned", "Tuning", "detector_fit", "energy_d
 
 Float = NDArray[np.float64]
 
-SAMPLE = 192
+SAMPLE = 96
 """Positions that are looked at; as many for any scan."""
+_FEWER = 32
+"""And where the same is tried several times."""
 _ROUNDS = 3
 _WIDTHS_A = (0.002, 0.004, 0.008, 0.016)
 """Half widths of rocking curves that are tried."""
@@ -60,6 +62,11 @@ class PeakVectors:
         start = np.repeat(self.offsets[positions] - offsets[:-1], counts)
         rows = start + np.arange(offsets[-1])
         return PeakVectors(self.peaks[rows], offsets, self.row[rows])
+
+    def fewer(self) -> PeakVectors:
+        """Some of the positions, evenly spread."""
+        count = len(self.offsets) - 1
+        return self.part(np.linspace(0, count - 1, min(count, _FEWER)).astype(np.int64))
 
     def transformed(self, matrix: Float) -> PeakVectors:
         """Positions times a matrix (2, 2)."""
@@ -177,6 +184,7 @@ def tune(sample: PeakVectors, tuning: Tuning) -> Tuned:
 def _best_width(sample: PeakVectors, tuning: Tuning, settings: Settings, B: float) -> float:
     """The rocking curve under which the sample is most probable."""
     totals = []
+    sample = sample.fewer()
     for width in _WIDTHS_A:
         models = tuning.models(settings.k_max_A, width, B)
         plan = tuning.plan(models[0], settings)
@@ -188,6 +196,7 @@ def _best_width(sample: PeakVectors, tuning: Tuning, settings: Settings, B: floa
 def energy_doubt(sample: PeakVectors, tuning: Tuning, tuned: Tuned) -> str | None:
     """Words, where another wavelength explains the intensities better beyond doubt."""
     scores = []
+    sample = sample.fewer()
     for factor in (1.0, *_ENERGY_FACTORS):
         settings = tuned.settings._replace(wavelength_A=factor * tuned.settings.wavelength_A)
         plan = tuning.plan(tuned.models[0], settings)
