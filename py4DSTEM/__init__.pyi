@@ -247,6 +247,7 @@ from py4DSTEM.process.crystal.spots import SpotPattern as SpotPattern
 from py4DSTEM.process.crystal.texture import MeasureTexture as MeasureTexture
 from py4DSTEM.process.crystal.texture import Texture as Texture
 from py4DSTEM.process.crystal.texture import measure_texture as measure_texture
+from py4DSTEM.process.crystal.texture import orientation_density as orientation_density
 from py4DSTEM.process.diffraction import MaxPattern as MaxPattern
 from py4DSTEM.process.diffraction import MeanPattern as MeanPattern
 from py4DSTEM.process.diffraction import StdPattern as StdPattern

@@ -214,6 +214,22 @@ def test_poles_are_where_the_crystal_points() -> None:
     assert np.hypot(*at) == pytest.approx(np.tan(np.radians(15)), abs=0.03)
 
 
+def test_orientation_density_has_a_mean_of_one_and_its_peak_where_the_crystal_is() -> None:
+    rng = np.random.default_rng(11)
+    base = random_orientations(1, rng)[0]
+    one = orientation_map(np.broadcast_to(base, (2, 3, 3, 3)), "Au")
+    anywhere = random_orientations(20_000, rng)
+    spread = py4DSTEM.orientation_density(one, anywhere, smoothing_deg=15)
+    assert spread.mean() == pytest.approx(1, abs=5 * spread.std() / np.sqrt(20_000))
+    peak = py4DSTEM.orientation_density(one, GOLD.rotations @ base, smoothing_deg=15)
+    np.testing.assert_allclose(peak, peak[0])
+    beside = py4DSTEM.orientation_density(one, turned(np.array([15.0, 0, 0])) @ base,
+                                          smoothing_deg=15)  # fmt: skip
+    assert beside / peak[0] == pytest.approx(0.5, abs=0.01)
+    with pytest.raises(ParameterError, match="smoothing_deg"):
+        py4DSTEM.orientation_density(one, base, smoothing_deg=90)
+
+
 def test_texture_of_nothing_is_refused() -> None:
     with pytest.raises(ParameterError, match="nothing is indexed"):
         py4DSTEM.measure_texture(orientation_map(np.full((2, 3, 3, 3), np.nan), "Au"))

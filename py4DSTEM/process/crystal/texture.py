@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field, field_validator
+from scipy.special import beta
 
 from py4DSTEM.core.crystal import Crystal
 from py4DSTEM.core.history import History
@@ -21,7 +22,7 @@ from py4DSTEM.process.crystal.result import OrientationMap
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.options import RunOptions
 
-__all__ = ["MeasureTexture", "Texture", "measure_texture"]
+__all__ = ["MeasureTexture", "Texture", "measure_texture", "orientation_density"]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -213,6 +214,66 @@ def measure_texture(
     return MeasureTexture(poles=poles, smoothing_deg=smoothing_deg).apply(orientations)
 
 
+def orientation_density(
+    orientations: OrientationMap | OrientationGrains, at: ArrayLike, *, smoothing_deg: float = 7.5
+) -> Float:
+    """Orientation distribution function at given orientations, in multiples of a random one.
+
+    Parameters
+    ----------
+    orientations : OrientationMap or OrientationGrains
+        Of a map each indexed position counts once; of grains (of one phase) each counts by area.
+    at : (..., 3, 3) float64
+        Where it is asked for; `matrices_from_euler` makes sections.
+    smoothing_deg : float
+        Half width at half height of what each orientation becomes.
+
+    Returns
+    -------
+    (...) float64
+
+    Raises
+    ------
+    ParameterError
+        Nothing is indexed, grains of several phases, a width outside 2 to 45 degrees.
+    ShapeError
+        Not matrices.
+
+    Notes
+    -----
+    Each orientation becomes ``B(3/2, 1/2)/B(3/2, κ + 1/2) cos^2κ(ω/2)`` with ω the angle to it or
+    an equivalent: the kernel of de la Vallée Poussin (Schaeben, doi:10.1155/TSM.33.365).  The time
+    goes with orientations times places times symmetry.
+
+    Examples
+    --------
+    >>> from py4DSTEM.process.crystal.interop import orientation_map
+    >>> one = orientation_map(np.broadcast_to(np.eye(3), (2, 3, 3, 3)), "Au")
+    >>> quarter = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    >>> bool(np.allclose(*orientation_density(one, [np.eye(3), quarter])))
+    True
+    """
+    if not 2 <= smoothing_deg <= 45:
+        raise ParameterError(f"smoothing_deg lies between 2 and 45, not {smoothing_deg!r}")
+    wanted = np.asarray(at, np.float64)
+    if wanted.ndim < 2 or wanted.shape[-2:] != (3, 3):
+        raise ShapeError(f"orientations are (..., 3, 3), not {wanted.shape}")
+    crystal, matrices, weights = _orientations(orientations)
+    if not len(matrices):
+        raise ParameterError(f"{orientations.name!r} holds no orientation: nothing is indexed")
+    kappa = math.log(0.5) / (2 * math.log(math.cos(math.radians(smoothing_deg) / 2)))
+    norm = beta(1.5, 0.5) / beta(1.5, kappa + 0.5) / (len(crystal.rotations) * weights.sum())
+    flat = wanted.reshape(-1, 3, 3)
+    total = np.zeros(len(flat))
+    for begin in range(0, len(flat), _PIXELS_AT_ONCE):
+        part = slice(begin, begin + _PIXELS_AT_ONCE)
+        for few, w in _parts(matrices, weights, _FEW):
+            for turn in crystal.rotations:
+                trace = (turn @ flat[part]).reshape(-1, 9) @ few.reshape(-1, 9).T
+                total[part] += np.clip((1 + trace) / 4, 0, 1) ** kappa @ w
+    return np.asarray((norm * total).reshape(wanted.shape[:-2]))
+
+
 # ---- orientations and their poles ----------------------------------------------------------------
 def _orientations(value: OrientationMap | OrientationGrains) -> tuple[Crystal, Float, Float]:
     """Crystal, orientations (n, 3, 3) and weights (n,)."""
@@ -226,9 +287,9 @@ def _orientations(value: OrientationMap | OrientationGrains) -> tuple[Crystal, F
     return crystal, value.orientations, np.asarray(value.table["area"], np.float64)
 
 
-def _parts(matrices: Float, weights: Float) -> Iterator[tuple[Float, Float]]:
-    for begin in range(0, len(matrices), _CHUNK):
-        yield matrices[begin : begin + _CHUNK], weights[begin : begin + _CHUNK]
+def _parts(matrices: Float, weights: Float, size: int = _CHUNK) -> Iterator[tuple[Float, Float]]:
+    for begin in range(0, len(matrices), size):
+        yield matrices[begin : begin + size], weights[begin : begin + size]
 
 
 def _shortest(crystal: Crystal) -> list[list[int]]:
