@@ -24,6 +24,7 @@ from py4DSTEM.process.classes import crystallinity as _crystallinity
 from py4DSTEM.process.classes import dark_field as _dark_field
 from py4DSTEM.process.classes import spots as _spots
 from py4DSTEM.process.crystal import orientation as _orientation
+from py4DSTEM.process.crystal import phases as _phases
 
 __all__ = ["PEAK_DTYPE", "BraggPeaks"]
 
@@ -89,6 +90,7 @@ class BraggPeaks(PointTable):
     dark_field_images = _dark_field.dark_field_images
     bragg_counts = _crystallinity.bragg_counts
     match_orientations = _orientation.match_orientations
+    match_phases = _phases.match_phases
 
     @classmethod
     def from_columns(
