@@ -131,7 +131,7 @@ def _keys(figure: SubFigure, crystals: Sequence[Crystal], names: Sequence[str]) 
     for k, (group, name) in enumerate(zip(groups, names, strict=True)):
         ax: Any = figure.add_subplot(len(groups), 1, k + 1, projection="ipf", symmetry=group)
         ax.plot_ipf_color_key(show_title=False)
-        ax.set_title(f"{name} ({group.name})", fontsize="small", parse_math=False, pad=14)
+        ax.set_title(f"{name} ({group.name})", fontsize="small", parse_math=False, loc="left")
 
 
 # ---- grains --------------------------------------------------------------------------------------
@@ -310,5 +310,5 @@ def _spots(
     far = np.hypot(*(n / 2 for n in pattern.data.shape)) * max(calibration.Q_steps("A^-1"))
     return diffraction_pattern(
         orientations.crystal, orientations.matches[which], energy_eV=energy, k_max_A=float(far),
-        precession_mrad=precession_mrad, thickness_A=thickness_A, weakest=1e-3,
+        precession_mrad=precession_mrad, thickness_A=thickness_A, weakest=5e-3,
     )  # fmt: skip
