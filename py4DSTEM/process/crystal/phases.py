@@ -103,7 +103,7 @@ class MatchPhases(Analysis, kind="match-phases", version=1):
     )
     max_patterns: int = Field(2, ge=1, le=6, description="Most patterns of crystals per position.")
     evidence: float = Field(
-        5.0, ge=0, description="Least gain (nats) of explaining a position by one more pattern."
+        6.0, ge=0, description="Least gain (nats) of explaining a position by one more pattern."
     )
     step_deg: float = Field(2.5, ge=0.5, le=10, description="Between directions that are tried.")
     k_max_A: float | None = Field(
@@ -379,7 +379,7 @@ def match_phases(
     amorphous: bool = True,
     crystallinity: CrystallinityMap | None = None,
     max_patterns: int = 2,
-    evidence: float = 5.0,
+    evidence: float = 6.0,
     step_deg: float = 2.5,
     k_max_A: float | None = None,
     precession_mrad: float = 0.0,
@@ -446,7 +446,8 @@ def match_phases(
     patterns at a position are the non-negative least squares solution of the intensities, errors
     being relative; in units of the scale of the same orientation where nothing else is, they are
     shares x.  ``f = x / max(1, Σ x)`` and the rest is amorphous: where the specimen is much
-    thinner, that is not so.  Confidence is ``1 / (1 + exp(−gap / 2))``.
+    thinner, that is not so.  Shares are of intensity, which at an edge inside the probe falls as
+    fast as the square of the area: sigmas there are at least ``√f − f``.  Confidence is ``1 / (1 + exp(−gap / 2))``.
 
     Examples
     --------

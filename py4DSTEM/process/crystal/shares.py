@@ -155,7 +155,8 @@ def shares_of(
     Notes
     -----
     ``f_k = x_k / max(1, Σ x)`` with x the sums of the scales of each crystal, and the rest
-    amorphous; without amorphous material ``f_k = x_k / Σ x``.
+    amorphous; without amorphous material ``f_k = x_k / Σ x``.  Sigmas hold the scatter of scales,
+    what may be there unseen, and ``√f − f`` at edges to amorphous material.
     """
     x, variance = _per_crystal(rounds, scales, crystals)
     total = x.sum(axis=1)
@@ -167,6 +168,10 @@ def shares_of(
     spread = jacobian @ variance @ np.swapaxes(jacobian, 1, 2)
     hidden = _hidden(rounds, scales)[:, None]
     if amorphous:
+        # Where the edge of a crystal cuts the probe its disks are blurred, and hold as little as
+        # the square of its share of the area.
+        cut = np.where(f < 1, np.sqrt(f) - f, 0.0)
+        hidden = np.hypot(hidden, np.column_stack([cut, np.sqrt((cut**2).sum(axis=1))]))
         f = np.concatenate([f, 1.0 - f.sum(axis=1, keepdims=True)], axis=1)
         add = np.concatenate([np.eye(crystals), -np.ones((1, crystals))])
         spread = add @ spread @ add.T
