@@ -13,7 +13,9 @@ from py4DSTEM.errors import CalibrationMissing, ParameterError
 
 @pytest.fixture(scope="module")
 def scan():
-    return simulate.polycrystal((3, 4), (96, 128), crystal="Au", grains=2, dose=None, seed=5)
+    return simulate.polycrystal(
+        (3, 4), (96, 128), grains=2, thickness_A=25, Q_pixel_size_A=0.03, dose=None, seed=5
+    )
 
 
 def known(scan, calibration: Calibration) -> py4DSTEM.OrientationMap:
@@ -22,7 +24,7 @@ def known(scan, calibration: Calibration) -> py4DSTEM.OrientationMap:
 
 def test_spots_are_drawn_where_the_pattern_has_them(scan) -> None:
     found = known(scan, scan.truth.calibration)
-    figure = py4DSTEM.show_pattern_match(scan.cube[1, 2], found, (1, 2), thickness_A=60)
+    figure = py4DSTEM.show_pattern_match(scan.cube[1, 2], found, (1, 2), thickness_A=25)
     (ax,) = figure.axes
     drawn = np.concatenate([c.get_offsets() for c in ax.collections])[:, ::-1]
     true = scan.truth.peaks()[1, 2]
