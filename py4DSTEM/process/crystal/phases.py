@@ -447,7 +447,8 @@ def match_phases(
     being relative; in units of the scale of the same orientation where nothing else is, they are
     shares x.  ``f = x / max(1, Σ x)`` and the rest is amorphous: where the specimen is much
     thinner, that is not so.  Shares are of intensity, which at an edge inside the probe falls as
-    fast as the square of the area: sigmas there are at least ``√f − f``.  Confidence is ``1 / (1 + exp(−gap / 2))``.
+    fast as the square of the area: sigmas there are at least ``√f − f``.  Confidence is
+    ``1 / (1 + exp(−gap / 2))``.
 
     Examples
     --------
