@@ -275,27 +275,35 @@ class Work(NamedTuple):
 
 
 def build_plan(
-    model: Model, frames: Float, wavelength_A: float, k_max_A: float, bins: tuple[int, float, int]
+    model: Model,
+    frames: Float,
+    wavelength_A: float,
+    k_max_A: float,
+    bins: tuple[int, float, int, float],
 ) -> Plan:
     """Templates of orientations (T, 3, 3): their reflections in bins of radius.
 
-    `bins`: how many of radius, their width in Å⁻¹, and how many of angle.  Weights are roots of
+    `bins`: how many of radius, their width in Å⁻¹, how many of angle, and the least weight.
+    Weights are roots of
     amplitudes: weak reflections count, as dynamical scattering makes them strong.
     """
-    count, bin_A, angles = bins
+    count, bin_A, angles, floor = bins
     first = np.zeros((len(frames), count + 1), np.int64)
     norm = np.zeros(len(frames))
-    size = _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, np.empty((0, 3)))
+    size = _fill_plan(
+        model, frames, wavelength_A, k_max_A, (bin_A, floor), first, norm, np.empty((0, 3))
+    )
     rows = np.empty((size, 3))
-    _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, rows)
+    _fill_plan(model, frames, wavelength_A, k_max_A, (bin_A, floor), first, norm, rows)
     radius, azimuth, weight = (np.ascontiguousarray(column) for column in rows.T)
     turn = azimuth / (2 * math.pi) * angles % angles
     return Plan(frames, first, radius, turn, weight, norm, np.ones(angles, np.bool_), float(bin_A))
 
 
 @njit(nogil=True, cache=True)
-def _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, rows):
+def _fill_plan(model, frames, wavelength_A, k_max_A, limits, first, norm, rows):
     """Count the reflections of each bin of radius, or (with `rows`) put them there."""
+    bin_A, floor = limits
     bins = first.shape[1] - 1
     steps = model.rocking.shape[1] - 1
     place = np.zeros(bins, np.int64)
@@ -317,10 +325,12 @@ def _fill_plan(model, frames, wavelength_A, k_max_A, bin_A, first, norm, rows):
             b = int(radius / bin_A)
             if not 0.0 <= u < steps or radius > k_max_A or b >= bins:
                 continue
+            k = int(u)
+            low, high = model.rocking[model.row[h], k], model.rocking[model.row[h], k + 1]
+            weight = math.exp((model.log_F2[h] + low + (u - k) * (high - low)) / 4)
+            if weight < floor:
+                continue
             if len(rows):
-                k = int(u)
-                low, high = model.rocking[model.row[h], k], model.rocking[model.row[h], k + 1]
-                weight = math.exp((model.log_F2[h] + low + (u - k) * (high - low)) / 4)
                 rows[place[b], 0], rows[place[b], 2] = radius, weight
                 rows[place[b], 1] = math.atan2(sy, sx)
                 power += weight * weight

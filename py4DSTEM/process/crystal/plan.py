@@ -28,6 +28,8 @@ _ROWS = 96
 _STEPS = 512
 _ANGLES = 180
 _BIN_A = 0.01
+_LEAST_WEIGHT = 0.3
+"""Of a reflection of a template, in parts of the largest that there may be: fainter do not vote."""
 _GENERIC = (0.3103, 0.5477, 0.7767)
 """A direction that no symmetry leaves in its place."""
 _MOST_DIRECTIONS = 200_000
@@ -147,4 +149,5 @@ def plan_of(
     """Templates of every direction of the beam, sorted by radius."""
     frames = np.ascontiguousarray(frames_of(directions))
     bins = math.ceil((k_max_A + tolerance_A) / _BIN_A) + 1
-    return build_plan(model, frames, wavelength_A, k_max_A, (bins, _BIN_A, _ANGLES))
+    floor = _LEAST_WEIGHT * math.exp(float((model.log_F2 + model.rocking.max()).max()) / 4)
+    return build_plan(model, frames, wavelength_A, k_max_A, (bins, _BIN_A, _ANGLES, floor))
