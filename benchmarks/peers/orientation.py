@@ -122,6 +122,7 @@ def serve_orientation(doc: str, packages: tuple[str, ...], make: Callable[[SpotL
     """Run the worker of one peer; `make` does what is not timed (the plan) and returns the rest."""
     parser = argparse.ArgumentParser(description=doc.split("\n")[0])
     parser.add_argument("--lists", type=Path, required=True)
+    parser.add_argument("--prepared", action="store_true", help="ours: do not time the plan either")
     lists = SpotLists.load(parser.parse_args().lists)
 
     def jobs() -> dict[str, Callable[[], Answer]]:

@@ -32,7 +32,13 @@ from py4DSTEM.stream.options import RunOptions
 from py4DSTEM.stream.parallel import in_threads
 from py4DSTEM.stream.progress import reporter
 
-__all__ = ["MatchOrientations", "match_crystal", "match_orientations", "peak_vectors"]
+__all__ = [
+    "MatchOrientations",
+    "match_crystal",
+    "match_orientations",
+    "match_table",
+    "peak_vectors",
+]
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -228,7 +234,7 @@ def match_crystal(
     table = table.transformed(tuned.detector)
     doubt = energy_doubt(table.part(chosen), tuning, tuned)
     full = tuned.settings._replace(n_matches=wanted.n_matches)
-    matches = _in_parts(table, tuned, full, options)
+    matches = match_table(table, tuned, full, options)
     calibration = refined_calibration(peaks.calibration, tuned.detector)
     return Found(matches, table, tuned, calibration, known, (doubt,) if doubt else ())
 
@@ -298,7 +304,9 @@ def reach_of(peaks: PointTable, table: PeakVectors) -> float:
     return min(farthest, edge) if edge > 0 else farthest
 
 
-def _in_parts(table: PeakVectors, tuned: Tuned, settings: Settings, options: RunOptions) -> Matches:
+def match_table(
+    table: PeakVectors, tuned: Tuned, settings: Settings, options: RunOptions
+) -> Matches:
     """All positions, a few hundred per thread at a time."""
     count = len(table.offsets) - 1
     out = empty_matches(count, len(table.peaks), settings.n_matches)
@@ -412,7 +420,6 @@ def match_orientations(
     refine : bool
         Find pixel size and ellipse so that the lattice fits; they go into ``.calibration``.
     options : RunOptions, optional
-        Workers, progress, cancel.
 
     Returns
     -------
@@ -443,10 +450,8 @@ def match_orientations(
     positions first.
 
     Half a turn about the zone axis leaves the reflections of the zone where they are: both are
-    refined, the better one is given, the other kept in ``alternative``, and ``ambiguous`` is set
-    where their scores differ by less than 3.  ``covariance`` is the inverse curvature of the
-    score, times how far the whole scan is from kinematic (``report``).  Positions with too few
-    peaks have no orientation.
+    refined, and ``ambiguous`` is set where their scores differ by less than 3.  ``covariance`` is
+    the inverse curvature of the score, times how far the scan is from kinematic (``report``).
 
     Examples
     --------

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from py4DSTEM.kernels.orientation import Matches, empty_matches, score_orientations
-from py4DSTEM.process.crystal.orientation import Found
-from py4DSTEM.process.crystal.orientation import _in_parts as match_table
+from py4DSTEM.process.crystal.orientation import Found, match_table
 from py4DSTEM.process.crystal.plan import expected_at
 from py4DSTEM.process.crystal.tuning import PeakVectors
 from py4DSTEM.stream.options import RunOptions
