@@ -40,6 +40,7 @@ __all__ = [
     "mean_radial_profile",
     "radial_profiles",
     "ring_axis",
+    "ring_metric",
 ]
 
 Float = NDArray[np.float64]
@@ -191,7 +192,7 @@ class Rings(Operation):
 
     def prepare(self, cube: Cube, kernels: Kernels) -> RingPlan:
         calibration = cube.calibration
-        metric = _metric(calibration)
+        metric = ring_metric(calibration)
         keep = self._keep(cube)
         if self._follows(calibration):
             origins = np.asarray(calibration.origin_px)
@@ -305,7 +306,7 @@ def ring_axis(calibration: Calibration, step_px: float) -> Axis:
 
 
 # ---- radii ---------------------------------------------------------------------------------------
-def _metric(calibration: Calibration) -> Float:
+def ring_metric(calibration: Calibration) -> Float:
     """Matrix from pixel offsets to corrected ones, in pixels of the same area, (2, 2)."""
     x, y = calibration.Q
     same = x.unit == y.unit and x.unit != "px"
@@ -330,7 +331,7 @@ def corrected_radius(
     Q_shape: tuple[int, int], origin: tuple[float, float], calibration: Calibration
 ) -> Float:
     """Pixels between `origin` and each pixel, ellipse and oblong pixels undone, (Qx, Qy)."""
-    return _radius(Q_shape, np.array(origin), _metric(calibration))
+    return _radius(Q_shape, np.array(origin), ring_metric(calibration))
 
 
 def _farthest(Q_shape: tuple[int, int], metric: Float, origins: Float) -> float:
