@@ -79,8 +79,8 @@ def _turned_row(frames, which, places, i, pixels, rows, turned, wrong):
 def lane_sums(frames, which, places, pixels, table, width, scratch, wrong):
     """Sums of as many patterns as there are lanes over the bins of a table.
 
-    `pixels`: which count, whether all are finite, and 0; `scratch`: sums (bins, LANES), which must be
-    zero, and two rows; `wrong` counts pixels that are no finite numbers.
+    `pixels`: which count, whether all are finite, and 0; `scratch`: sums (bins, LANES), which must
+    be zero, and two rows; `wrong` counts pixels that are no finite numbers.
     """
     starts, bins, weights = table
     sums, rows, turned = scratch

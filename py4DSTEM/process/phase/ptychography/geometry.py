@@ -134,7 +134,8 @@ class Geometry:
             np.exp(2j * np.pi / n * np.arange(n) * off[:, None]).astype(np.complex64)
             for n, off in zip(self.window, self.descan_px[chosen].T, strict=True)
         )
-        return x[:, None, :, None] * y[:, None, None, :]
+        ramp: NDArray[np.complex64] = x[:, None, :, None] * y[:, None, None, :]
+        return ramp
 
     def _descan(self) -> Float:
         return np.empty((0, 2)) if self.descan_px is None else self.descan_px
