@@ -28,9 +28,9 @@ Float = NDArray[np.float64]
 
 FOUND, TOO_FEW, NOTHING = 0, 1, 2
 """Why a pattern has an orientation or none."""
-_STEPS = np.array([3, 5, 6, 12, 8])
+_STEPS = np.array([2, 4, 5, 10, 6])
 """Most steps of each stage of the refinement; an array, since literals are compiled one by one."""
-_REFINED = 6
+_REFINED = 4
 """Candidates that are refined with sharp rocking curves."""
 _PARTNERS = 3
 """Candidates whose half turn about the zone axis is tried."""

@@ -220,7 +220,7 @@ def match_crystal(
         wavelength_A=wavelength_A, k_max_A=k_max_A, reach_A=0.05, width_A=_FIRST_WIDTH_A,
         scatter=0.8, worth=4.0, level=float(np.percentile(table.peaks[:, 2], 98)),
         level_weight=0.5, threshold=float(np.percentile(table.peaks[:, 2], _FAINT_PERCENT)),
-        reach_rad=math.radians(1.6 * wanted.step_deg), min_peaks=wanted.min_peaks, candidates=12,
+        reach_rad=math.radians(1.6 * wanted.step_deg), min_peaks=wanted.min_peaks, candidates=10,
         n_matches=1,
     )  # fmt: skip
     axis = None if wanted.axis is None else np.array(wanted.axis) @ crystal.lattice_A
