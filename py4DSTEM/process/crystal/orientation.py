@@ -394,11 +394,9 @@ def match_orientations(
     ----------
     peaks : BraggPeaks
         With ``qx, qy, intensity``; origin, pixel size (to 5 %) and energy calibrated.
-    crystal : Crystal, str or mapping
-        Also the name of a common crystal, or the path of a CIF.
+    crystal : Crystal, name of a common one, or path of a CIF
     n_matches : int
-        Most orientations per position: the next one explains peaks that those before do not, as
-        where grains overlap.
+        Most orientations per position, where grains overlap: each explains peaks of its own.
     step_deg : float
         Between the directions of the beam that are tried; the refinement goes far below.
     k_max_A : float, optional
