@@ -111,7 +111,28 @@ def halves():
     return py4DSTEM.orientation_map(py4DSTEM.matrices_from_euler(angles), "Mg")
 
 
+@cache
+def fem() -> Any:
+    return glass().fem(samples=20)
+
+
+@cache
+def fibres() -> Any:
+    """Where the arcs of a fibrous film point."""
+    scan = simulate.fibers((6, 7), seed=1)
+    cube = scan.cube.with_calibration(scan.truth.calibration)
+    return cube.orientation_distribution((10, 15))
+
+
+@cache
+def optics() -> Any:
+    scan = simulate.phase_object((13, 13), step_A=0.8, dose=None, seed=3)
+    cube = scan.cube.with_calibration(scan.truth.calibration)
+    return cube.search_optics((90.0, 110.0), rotation_rad=0.3, flip=False)
+
+
 RESULTS: dict[str, Callable[[], Any]] = {
+    "AngularCorrelationResult": lambda: glass().angular_correlation((8, 20)),
     "Basis": lambda: py4DSTEM.choose_basis(peaks()),
     "Beam": lambda: crystal().cube.find_beam(),
     "BackgroundFit": lambda: py4DSTEM.fit_profile_background(
@@ -131,10 +152,15 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "Classes": classes,
     "DPCResult": lambda: simulate.phase_object((8, 9), seed=1).cube.dpc(rotation_rad=0.3),
     "EllipseMeasurement": lambda: py4DSTEM.measure_ellipse(gold().pattern),
+    "FEMComparison": lambda: py4DSTEM.fem_significance(fem(), fem(), (10, 20), samples=20),
+    "FEMResult": fem,
+    "FlowLines": lambda: py4DSTEM.flow_lines(fibres()),
     "Grains": lambda: py4DSTEM.segment_grains(grainy()[1].classify_bragg()),
     "Features": class_features,
     "HotPixels": lambda: crystal().cube.detect_hot_pixels(),
     "LatticeFit": lattice,
+    "OpticsSearch": optics,
+    "OrientationResult": fibres,
     "OriginFit": lambda: peaks().measure_origin().fit("plane"),
     "OriginMeasurement": lambda: peaks().measure_origin(),
     "DirectResult": lambda: simulate.phase_object((12, 14), step_A=0.5, dose=None, seed=3).cube.ssb(
@@ -171,11 +197,13 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "OrientationMap": halves,
     "OrientationGrains": lambda: py4DSTEM.segment_orientations(halves()),
     "Texture": lambda: py4DSTEM.measure_texture(halves(), poles=((1, 0, 0),)),
+    "SpeckleStatistics": lambda: glass().speckle_statistics(10, 20),
     "SpotPattern": lambda: py4DSTEM.Crystal.common("Mg").diffraction_pattern(
         zone_axis=[1, 0, 2], energy_eV=3e5
     ),
     "StrainComparison": comparison,
     "StrainDifference": lambda: comparison().differences[0],
     "StrainMap": lambda: py4DSTEM.strain_map(lattice()),
+    "SymmetryResult": lambda: glass().symmetry((8, 20)),
 }
 """Name of the type → what makes an example."""
