@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .api import Float, RingMoments
-from .polar import PolarPlan, PolarPlans, complete_plan, polar_plans
+
+if TYPE_CHECKING:  # the compiled kernels, which these do without
+    from .polar import PolarPlan, PolarPlans
 
 __all__ = [
     "polar_means", "polar_plan", "polar_plans", "polar_sums", "ring_medians", "ring_moments",
@@ -28,6 +32,8 @@ def polar_plan(
     mask: ArrayLike | None = None,
 ) -> PolarPlan:
     """Twin of `py4DSTEM.kernels.polar.polar_plan`: each small square goes where its middle is."""
+    from .polar import complete_plan
+
     matrix = np.eye(2) if ellipse is None else np.asarray(ellipse, dtype=np.float64)
     keep = np.ones(Q_shape, bool) if mask is None else np.asarray(mask, dtype=bool)
     inner = (np.arange(_PARTS) + 0.5) / _PARTS - 0.5
@@ -48,6 +54,13 @@ def polar_plan(
     )
 
 
+def polar_plans(*arguments: Any, **options: Any) -> PolarPlans:
+    """`py4DSTEM.kernels.polar.polar_plans` itself: a place within a pixel is a `polar_plan`."""
+    from .polar import polar_plans as plans
+
+    return plans(*arguments, **options)
+
+
 def _dense(plan: PolarPlan) -> Float:
     """Shares of every pixel in every bin, (pixels, bins)."""
     table = np.zeros((len(plan.starts) - 1, plan.n_r * plan.n_phi))
@@ -59,6 +72,8 @@ def _dense(plan: PolarPlan) -> Float:
 def _plans_of(
     frames: NDArray[np.generic], plan: PolarPlan | PolarPlans, origins: ArrayLike | None
 ) -> list[PolarPlan | None]:
+    from .polar import PolarPlan
+
     if isinstance(plan, PolarPlan):
         return [plan] * len(frames)
     places = np.asarray(origins, dtype=np.float64)

@@ -124,6 +124,10 @@ class NumberBox(QtWidgets.QDoubleSpinBox):
             event.ignore()
 
 
+LEAST_WHOLE, MOST_WHOLE = -(2**31), 2**31 - 1
+"""What a spin box of Qt can hold."""
+
+
 class WholeBox(QtWidgets.QSpinBox):
     """A spin box for whole numbers, as `NumberBox`."""
 
@@ -134,8 +138,11 @@ class WholeBox(QtWidgets.QSpinBox):
 
     def __init__(self, field: FormField) -> None:
         super().__init__()
-        low = -(2**31) if field.low is None else math.ceil(field.low)
-        high = 2**31 - 1 if field.high is None else math.floor(field.high)
+        low, high = LEAST_WHOLE, MOST_WHOLE
+        if field.low is not None:
+            low = max(low, math.ceil(field.low))
+        if field.high is not None:
+            high = min(high, math.floor(field.high))
         self.setRange(low, high)
         self.setSuffix(f" {field.unit}" if field.unit else "")
         self.setKeyboardTracking(False)

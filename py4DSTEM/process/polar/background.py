@@ -138,7 +138,7 @@ class ProfileBackground(Analysis, kind="profile-background", version=1):
     @field_validator("composition")
     @classmethod
     def _known(cls, given: str | None) -> str | None:
-        return None if given is None else str(Composition.parse(given))
+        return str(Composition.parse(given)) if given else None  # an empty field of a form
 
     @model_validator(mode="after")
     def _sensible(self) -> Self:
