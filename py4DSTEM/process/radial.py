@@ -37,6 +37,7 @@ __all__ = [
     "as_cube",
     "as_detector",
     "corrected_radius",
+    "farthest_px",
     "mean_radial_profile",
     "radial_profiles",
     "ring_axis",
@@ -196,11 +197,11 @@ class Rings(Operation):
         keep = self._keep(cube)
         if self._follows(calibration):
             origins = np.asarray(calibration.origin_px)
-            bins = self._bins(calibration, cube.Q_shape, metric, origins.reshape(-1, 2))
+            bins = self._bins(calibration, cube.Q_shape, metric, origins)
             return RingPlan(bins, self.step_px, None, origins, metric, keep)
         origin = np.array(self.center or calibration.mean_origin_px)
         radius = _radius(cube.Q_shape, origin, metric)
-        bins = self._bins(calibration, cube.Q_shape, metric, origin[None])
+        bins = self._bins(calibration, cube.Q_shape, metric, origin)
         radius = np.where(keep, radius, np.nan)
         return RingPlan(bins, self.step_px, kernels.radial_plan(radius, bins, self.step_px))
 
@@ -226,7 +227,7 @@ class Rings(Operation):
         if self.r_max is not None:
             largest = self.r_max / math.sqrt(math.prod(calibration.Q_steps(self.units)))
         else:
-            largest = _farthest(Q_shape, metric, origins)
+            largest = farthest_px(Q_shape, metric, origins)
         # One ring more takes the outer share of the last pixels, so that no intensity is lost.
         extra = 1 if self.r_max is not None else 2
         bins = math.floor(largest / self.step_px + 1e-9) + extra
@@ -334,12 +335,19 @@ def corrected_radius(
     return _radius(Q_shape, np.array(origin), ring_metric(calibration))
 
 
-def _farthest(Q_shape: tuple[int, int], metric: Float, origins: Float) -> float:
-    """Largest corrected radius of any corner from any origin."""
-    known = origins[np.isfinite(origins).all(1)]
+def farthest_px(
+    Q_shape: tuple[int, int], metric: Float, origins: Float, *, edge: float = 0.0
+) -> float:
+    """Largest corrected radius of any corner from any origin (..., 2).
+
+    Corners are middles of pixels, or lie `edge` pixels farther out.
+    """
+    known = origins.reshape(-1, 2)
+    known = known[np.isfinite(known).all(axis=1)]
     if not len(known):
         raise CalibrationMissing("origin", "none could be measured at any scan position")
-    corners = np.array([(a, b) for a in (0, Q_shape[0] - 1) for b in (0, Q_shape[1] - 1)])
+    rows, columns = ((-edge, n - 1 + edge) for n in Q_shape)
+    corners = np.array([(a, b) for a in rows for b in columns])
     box = np.array([(a, b) for a in (known[:, 0].min(), known[:, 0].max())
                     for b in (known[:, 1].min(), known[:, 1].max())])  # fmt: skip
     offsets = (corners[:, None] - box[None]).reshape(-1, 2) @ metric.T

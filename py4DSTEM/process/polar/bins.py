@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field
 
 from py4DSTEM.core.axis import Axis
 from py4DSTEM.core.calibration import Calibration
 from py4DSTEM.core.cube import Cube
-from py4DSTEM.core.detector import AnyDetector, Detector, Mask
+from py4DSTEM.core.detector import AnyDetector
 from py4DSTEM.core.parameters import Parameters
 from py4DSTEM.errors import CalibrationMissing, ParameterError
+from py4DSTEM.process.radial import Units, farthest_px, ring_axis, ring_metric
 from py4DSTEM.stream.tile import Tile
 
 if TYPE_CHECKING:
     from py4DSTEM.kernels.api import Kernels
 
-__all__ = ["PolarBins", "PolarLayout", "RingBins", "Units", "as_detector"]
+__all__ = ["PolarBins", "PolarLayout", "RingBins"]
 
 Float = NDArray[np.float64]
-Units = Literal["px", "mrad", "A^-1", "nm^-1"]
 _MOST_BINS = 50_000_000
 
 
@@ -89,10 +89,10 @@ class RingBins(Parameters):
     def _layout(self, cube: Cube, kernels: Kernels, n_phi: int) -> PolarLayout:
         calibration = cube.calibration
         origins = self._origins(calibration)
-        metric = pixel_metric(calibration)
+        metric = ring_metric(calibration)
         scale = math.sqrt(math.prod(calibration.Q_steps(self.units)))
         r_min = self.r_min / scale
-        n_r = self._count(r_min, scale, _farthest(cube.Q_shape, metric, origins), n_phi)
+        n_r = self._count(r_min, scale, farthest_px(cube.Q_shape, metric, origins, edge=0.5), n_phi)
         keep = None
         if self.mask is not None:
             keep = self.mask.weights(cube.Q_shape, calibration) >= 0.5
@@ -166,36 +166,6 @@ class PolarBins(RingBins):
         return self._layout(cube, kernels, self.n_phi)
 
 
-def as_detector(mask: Detector | ArrayLike | None) -> Detector | None:
-    """A mask given as an array, as a detector."""
-    return mask if mask is None or isinstance(mask, Detector) else Mask(np.asarray(mask))
-
-
-def pixel_metric(calibration: Calibration) -> Float:
-    """Matrix (2, 2) from pixel offsets to those without ellipse, in pixels of the same area."""
-    x, y = calibration.Q
-    same = x.unit == y.unit and x.unit != "px"
-    steps = np.array([x.step, y.step]) if same else np.ones(2)
-    metric = np.diag(steps / math.sqrt(math.prod(steps)))
-    if calibration.ellipse is None:
-        return metric
-    corrected: Float = metric @ calibration.ellipse.correction()
-    return corrected
-
-
 def _radial_axis(calibration: Calibration, r_min: float, step_px: float) -> Axis:
-    x, y = calibration.Q
-    unit = x.unit if x.unit == y.unit else "px"
-    scale = math.sqrt(x.step * y.step) if unit != "px" else 1.0
-    return Axis("q", step_px * scale, (r_min + step_px / 2) * scale, unit)
-
-
-def _farthest(Q_shape: tuple[int, int], metric: Float, origins: Float) -> float:
-    """Largest corrected radius of any corner of the detector from any origin."""
-    known = origins.reshape(-1, 2)
-    known = known[np.isfinite(known).all(axis=1)]
-    low, high = known.min(axis=0), known.max(axis=0)
-    corners = np.array([(a, b) for a in (-0.5, Q_shape[0] - 0.5) for b in (-0.5, Q_shape[1] - 0.5)])
-    ends = np.array([(a, b) for a in (low[0], high[0]) for b in (low[1], high[1])])
-    offsets = (corners[:, None] - ends[None]).reshape(-1, 2) @ metric.T
-    return float(np.hypot(*offsets.T).max())
+    rings = ring_axis(calibration, step_px)
+    return replace(rings, offset=(r_min / step_px + 0.5) * rings.step)

@@ -18,8 +18,8 @@ from py4DSTEM.core.history import History
 from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ShapeError
 from py4DSTEM.io.store.schema import register_result
-from py4DSTEM.process.polar.bins import PolarLayout, RingBins, Units, as_detector
-from py4DSTEM.process.radial import as_cube
+from py4DSTEM.process.polar.bins import PolarLayout, RingBins
+from py4DSTEM.process.radial import Units, as_cube, as_detector
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.operation import Operation, Output, Parts, PerScan
 from py4DSTEM.stream.options import RunOptions

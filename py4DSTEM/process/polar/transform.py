@@ -19,8 +19,8 @@ from py4DSTEM.core.slices import DiffractionSlice
 from py4DSTEM.errors import ShapeError
 from py4DSTEM.io.store.schema import register_result
 from py4DSTEM.process.diffraction import MeanPattern
-from py4DSTEM.process.polar.bins import PolarBins, PolarLayout, Units, as_detector
-from py4DSTEM.process.radial import as_cube
+from py4DSTEM.process.polar.bins import PolarBins, PolarLayout
+from py4DSTEM.process.radial import Units, as_cube, as_detector
 from py4DSTEM.stream.analysis import Analysis
 from py4DSTEM.stream.engine import run
 from py4DSTEM.stream.options import RunOptions
