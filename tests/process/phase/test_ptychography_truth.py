@@ -136,7 +136,7 @@ def test_more_electrons_resolve_more():
 
 def test_what_is_wrong_is_said():
     cube, truth = counted(100_000.0)
-    turned = ptychography(cube, defocus_A=100.0, rotation_rad=truth.rotation_rad + 0.6)
+    turned = ptychography(cube, defocus_A=100.0, rotation_rad=truth.rotation_rad + 0.5)
     assert any("rotation" in words for words in turned.judge().warnings)
     assert "WARNING" in turned.text()
     defocused = ptychography(cube, defocus_A=-120.0, probe_step=0.0, iterations=8)

@@ -25,7 +25,7 @@ Float = NDArray[np.float64]
 Pair = tuple[float, float]
 _SAMPLE = 128
 """Positions whose patterns are modelled to learn how much counting noise there is."""
-_MISFIT, _OVERFIT = 1.1, 0.9
+_MISFIT, _OVERFIT = 1.05, 0.9
 _STILL = 0.05
 """Of what lies above the noise: a fall over five iterations that says it was not the end."""
 _EDGE, _BESIDE, _SCALED = 0.02, 0.1, 0.15
